@@ -1,0 +1,29 @@
+"""What a user can put right is a UserError: one clear line instead of a traceback.
+
+    if __name__ == "__main__":
+        run_script(main)        # `--debug` anywhere on the command line shows the traceback
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right; the message says what was wrong, what was expected and what to type."""
+
+
+def run_script(main: Callable[[list[str]], int | None]) -> None:
+    """Call main(flags) and exit: 0 or main's own status, 1 with one line on stderr after a UserError, 130 on Ctrl-C."""
+    argv = [flag for flag in sys.argv[1:] if flag != "--debug"]
+    debug = len(argv) < len(sys.argv) - 1
+    try:
+        sys.exit(main(argv) or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (UserError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
