@@ -28,15 +28,15 @@ MAX_SEQ_LEN: int = 40  # tokens a caption may have, <s> and </s> included; longe
 
 # --- Loading ---
 NUM_WORKERS: int = 0  # processes that load pictures beside the training process, 0 or more
-GROUP_CAPTIONS: bool = True  # keep an image's captions in one batch and encode it once; False shuffles single pairs
+GROUP_CAPTIONS: bool = False  # keep an image's captions in one batch, where it is encoded once; False mixes all pairs
 AUGMENT: bool = False  # random crop (at least 80% of the area) and colour jitter on training pictures
 
 # --- Encoder ---
 ENCODER_MODEL_NAME: str = "scratch"  # Hub id or local folder AutoModel loads (ViT, CLIP, timm, ...), or "scratch"
 ENCODER_TRAINABLE: int | Literal["none", "all"] = "all"  # what is tuned: "none", the last N blocks, or "all"
 ENCODER_LEARNING_RATE: float | None = None  # peak learning rate of the encoder, > 0; None: LEARNING_RATE
-SCRATCH_IMAGE_SIZE: int = 48  # side of the picture the "scratch" ViT sees, pixels, a multiple of the patch size
-SCRATCH_PATCH_SIZE: int = 6  # side of a patch of the "scratch" ViT, pixels
+SCRATCH_IMAGE_SIZE: int = 96  # side of the picture the "scratch" ViT sees, pixels, a multiple of the patch size
+SCRATCH_PATCH_SIZE: int = 16  # side of a patch of the "scratch" ViT, pixels
 SCRATCH_EMBED_DIM: int = 128  # width of the "scratch" ViT, a multiple of SCRATCH_HEADS
 SCRATCH_LAYERS: int = 4  # blocks of the "scratch" ViT
 SCRATCH_HEADS: int = 4  # attention heads of the "scratch" ViT
@@ -49,8 +49,8 @@ DECODER_FF_DIM: int = 512  # width of the feed-forward part of a layer
 DECODER_DROPOUT: float = 0.0  # dropout in the decoder, 0 up to but not including 1
 
 # --- Training ---
-NUM_EPOCHS: int = 10  # passes over the training pairs
-BATCH_SIZE: int = 100  # image-caption pairs a forward pass
+NUM_EPOCHS: int = 5  # passes over the training pairs
+BATCH_SIZE: int = 64  # image-caption pairs a forward pass
 GRADIENT_ACCUMULATION_STEPS: int = 1  # forward passes summed into one optimizer step, 1 or more
 LEARNING_RATE: float = 1e-3  # peak learning rate, > 0
 LR_SCHEDULE: Literal["linear", "cosine", "constant"] = "linear"  # what follows the warm-up

@@ -1,0 +1,141 @@
+"""A captioner as one artefact: model, tokenizer and preprocessing that belong together.
+
+    captioner = load_captioner("checkpoints/my-run/best")     # or a checkpoint_*.pt, or a Hub id
+    captioner.caption_files([Path("photo.jpg")], options)
+    save_captioner(captioner, folder, settings, record)       # what best/ and the Hub repository hold
+
+The folder: model.safetensors, config.json (architecture, settings, tokenizer hash), vocab.json, merges.txt,
+encoder/ (config.json and preprocessing of the encoder) and README.md (the model card). It needs nothing else to load.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from checkpoint import read_checkpoint
+from decoding import Caption, DecodingOptions, generate
+from encoder import describe_encoder, prepare_pixels, rebuild_encoder
+from errors import UserError
+from files import write_atomically
+from model import ImageToTextModel
+from model_card import model_card
+from settings import Settings
+from tokenizer import CaptionTokenizer
+
+NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
+HUB_HINT = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
+
+
+@dataclass
+class Captioner:
+    """What it takes to caption a picture; `config` is the content of config.json."""
+
+    model: ImageToTextModel
+    tokenizer: CaptionTokenizer
+    image_processor: object
+    config: dict
+
+    def caption(self, images: list[Image.Image], options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
+        """RGB pictures -> for each its captions, best first, as text and as Caption."""
+        pixels = torch.stack([prepare_pixels(self.image_processor, image) for image in images])
+        return self.caption_pixels(pixels, options)
+
+    @torch.inference_mode()
+    def caption_pixels(self, pixels: torch.Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
+        """The same for prepared pixels (U, 3, H, W); leaves the model in the mode it was in."""
+        was_training = self.model.training
+        self.model.eval()
+        image_tokens = self.model.encode(pixels.to(self.model.device))
+        captions = generate(self.model, image_tokens, self.tokenizer, options)
+        self.model.train(was_training)
+        return [[(self.tokenizer.decode(c.tokens), c) for c in row] for row in captions]
+
+
+def bundle_config(captioner_model: ImageToTextModel, tokenizer: CaptionTokenizer, settings: Settings) -> dict:
+    return {
+        "model_type": "image-to-text",
+        "architecture": captioner_model.architecture,
+        "tokenizer_hash": tokenizer.hash,
+        "lowercase": tokenizer.lowercase,
+        "settings": settings.to_dict(),
+    }
+
+
+def save_captioner(captioner: Captioner, folder: Path, settings: Settings, record: dict) -> None:
+    """Write the folder whole, then put it in the place of an older one; record holds the run's numbers for the card."""
+    fresh, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    weights = {name: tensor.contiguous() for name, tensor in captioner.model.state_dict().items()}
+    save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
+    write_atomically(fresh / "config.json", json.dumps(captioner.config, indent=2))
+    captioner.tokenizer.save(fresh / "vocab.json", fresh / "merges.txt")
+    for name, text in describe_encoder(captioner.model.encoder, captioner.image_processor).items():
+        write_atomically(fresh / "encoder" / name, text)
+    write_atomically(fresh / "README.md", model_card(captioner.model, settings, record))
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cpu") -> Captioner:
+    """A captioner in eval mode from a folder, a checkpoint file or the Hub. Raises UserError."""
+    path = Path(path_or_repo_id)
+    if path.is_file():
+        captioner = from_checkpoint(path)
+    elif path.is_dir():
+        captioner = from_folder(path)
+    elif path.suffix in (".pt", ".safetensors") or str(path_or_repo_id).count("/") != 1:
+        raise UserError(f"there is no {path_or_repo_id}; {HUB_HINT}")
+    else:
+        from hub import download
+
+        captioner = from_folder(download(str(path_or_repo_id)))
+    captioner.model.to(device).eval().requires_grad_(False)
+    return captioner
+
+
+def from_folder(folder: Path) -> Captioner:
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing or not (folder / "encoder").is_dir():
+        raise UserError(f"{folder} is no captioner: it lacks {', '.join(missing) or 'encoder/'}; {HUB_HINT}")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        encoder_files = {p.name: p.read_text(encoding="utf-8") for p in (folder / "encoder").glob("*.json")}
+        weights = load_file(folder / "model.safetensors")
+        lowercase, architecture, expected = config["lowercase"], config["architecture"], config["tokenizer_hash"]
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{folder} is damaged: {error}") from error
+    tokenizer = CaptionTokenizer.load(folder / "vocab.json", folder / "merges.txt", lowercase)
+    if tokenizer.hash != expected:
+        raise UserError(f"{folder}/vocab.json and merges.txt (hash {tokenizer.hash}) are not the vocabulary the model "
+                        f"was trained with (hash {expected})")
+    return assemble(folder, architecture, encoder_files, weights, tokenizer, config)
+
+
+def from_checkpoint(path: Path) -> Captioner:
+    checkpoint = read_checkpoint(path)
+    tokenizer = CaptionTokenizer.from_dict(checkpoint["tokenizer"])
+    config = {"architecture": checkpoint["architecture"], "settings": checkpoint["config"]}
+    weights = checkpoint["model_state_dict"]
+    return assemble(path, checkpoint["architecture"], checkpoint["encoder_files"], weights, tokenizer, config)
+
+
+def assemble(path, architecture, encoder_files, weights, tokenizer, config) -> Captioner:
+    try:
+        encoder, image_processor = rebuild_encoder(encoder_files)
+        model = ImageToTextModel(encoder, **architecture)
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} is damaged: its weights do not fit its architecture ({reason})") from error
+    return Captioner(model, tokenizer, image_processor, config)

@@ -1,0 +1,69 @@
+"""What prepare_dataset.py says about a dataset: counts, lengths, and what should make its owner look twice."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+BAR = 40  # characters of the longest bar of the histogram
+
+
+def data_report(data, hashes: dict[str, str], bad: dict[str, str], tokenizer, max_seq_len: int) -> dict:
+    """Plain numbers about prepare_dataset.PreparedData; hashes and bad as check_images() gives them."""
+    captions = [caption for texts in data.captions.values() for caption in texts]
+    lengths = Counter(len(caption.split()) for caption in captions)
+    cut = sum(len(ids) > max_seq_len for ids in tokenizer.encode_batch(captions))
+    split_of = {name: split for split, names in data.splits.items() for name in names}
+    return {
+        "images": len(data.captions),
+        "captions": len(captions),
+        "captions_per_image": dict(sorted(Counter(len(texts) for texts in data.captions.values()).items())),
+        "splits": {split: len(names) for split, names in data.splits.items()},
+        "words_per_caption": dict(sorted(lengths.items())),
+        "captions_cut": cut,
+        "max_seq_len": max_seq_len,
+        "bad_images": len(bad),
+        "duplicates_across_splits": duplicates(hashes, split_of),
+    }
+
+
+def duplicates(hashes: dict[str, str], split_of: dict[str, str]) -> list[list[str]]:
+    """Names of images with the very same file in more than one split: the model would be tested on what it learned."""
+    same = defaultdict(list)
+    for name, digest in hashes.items():
+        if name in split_of:
+            same[digest].append(name)
+    return [names for names in same.values() if len({split_of[name] for name in names}) > 1]
+
+
+def format_report(report: dict, raw, data_path: Path) -> str:
+    """The report as a person reads it; raw is the caption_files.RawCaptions it was made from."""
+    per_image = ", ".join(f"{count} for {images:,}" for count, images in report["captions_per_image"].items())
+    splits = ", ".join(f"{split} {count:,}" for split, count in report["splits"].items())
+    lines = [
+        f"data         {raw.source} -> {data_path}",
+        f"images       {report['images']:,}: {splits}",
+        f"captions     {report['captions']:,}; captions an image: {per_image}",
+        *histogram(report["words_per_caption"]),
+        f"cut          {report['captions_cut']:,} captions are longer than MAX_SEQ_LEN ({report['max_seq_len']} tokens)",
+        f"bad images   {report['bad_images']:,} missing or unreadable"
+        + (f", left out and listed in {data_path / 'bad_images.txt'}" if report["bad_images"] else ""),
+    ]
+    twins = report["duplicates_across_splits"]
+    lines.append(f"duplicates   {len(twins):,} pictures stand in more than one split"
+                 + (f", for example {' and '.join(twins[0][:2])}" if twins else ""))
+    return "\n".join(lines + [f"note         {note}" for note in raw.notes])
+
+
+def histogram(lengths: dict[int, int]) -> list[str]:
+    """Words a caption, in at most twelve bins."""
+    longest = max(lengths)
+    width = -(-longest // 12)
+    bins = Counter()
+    for length, count in lengths.items():
+        bins[(length - 1) // width] += count
+    highest, total = max(bins.values()), sum(bins.values())
+    lines = []
+    for i in range(min(bins), max(bins) + 1):
+        label = f"{i * width + 1}-{(i + 1) * width}" if width > 1 else str(i + 1)
+        bar = "#" * round(BAR * bins[i] / highest)
+        lines.append(f"  {label:>7} words  {bins[i] / total:6.1%}  {bar}".rstrip())
+    return lines

@@ -1,0 +1,158 @@
+"""Image-caption pairs as batches: every caption of every image is one example.
+
+    dataset = ImageTextDataset(data, "train", tokenizer, image_processor, settings)
+    loader = make_loader(dataset, settings, tokenizer.pad_id, shuffle=True)
+    start_epoch(loader, epoch=3, start_batch=0)
+    batch = next(iter(loader))
+        images                (U, 3, H, W)  float, each different image of the batch once
+        image_index           (B,)          the image of each caption
+        decoder_input_tokens  (B, T)        <s> w1 w2 ...
+        target_tokens         (B, T)        w1 w2 ... </s>
+        target_mask           (B, T)        True = real token, False = padding
+
+U images, B captions, T tokens of the longest caption. Order and augmentation are pure functions of seed, epoch and
+position, so a run can continue in the middle of an epoch, whatever the number of workers.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from encoder import prepare_pixels
+from images import load_image
+from settings import Settings
+from tokenizer import CaptionTokenizer
+
+class ImageTextDataset(Dataset):
+    """Pairs (image, caption) of one split; rows are {"image", "image_number", "tokens"}.
+
+    Raises ImageError when a picture can no longer be read.
+    """
+
+    def __init__(self, data, split: str, tokenizer: CaptionTokenizer, image_processor, settings: Settings):
+        self.image_dir = Path(data.image_dir)
+        self.names = list(data.splits[split])
+        self.references = [data.captions[name] for name in self.names]
+        self.image_processor = image_processor
+        self.augment = settings.AUGMENT and split == "train"
+        self.seed, self.epoch = settings.SEED, 0
+        counts = [len(captions) for captions in self.references]
+        self.image_numbers = np.repeat(np.arange(len(self.names)), counts)  # (pairs,) the image of each pair
+        tokens = tokenizer.encode_batch([caption for captions in self.references for caption in captions])
+        self.tokens = [cut(ids, settings.MAX_SEQ_LEN) for ids in tokens]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        """Rows of a whole batch, where each different image is read once."""
+        pixels = {number: self.pixels(number) for number in dict.fromkeys(self.image_numbers[indices].tolist())}
+        return [{"image": pixels[number], "image_number": number, "tokens": self.tokens[index]}
+                for index, number in zip(indices, self.image_numbers[indices].tolist())]
+
+    def path(self, number: int) -> Path:
+        return self.image_dir / self.names[number]
+
+    def pixels(self, number: int) -> Tensor:
+        """Picture `number` through augmentation and the encoder's preprocessing, (3, H, W)."""
+        image = load_image(self.path(number))
+        if self.augment:
+            image = augment(image, (self.seed, self.epoch, number))
+        return prepare_pixels(self.image_processor, image)
+
+
+def cut(ids: list[int], max_seq_len: int) -> list[int]:
+    """At most max_seq_len tokens, the last one still </s>."""
+    return ids if len(ids) <= max_seq_len else [*ids[: max_seq_len - 1], ids[-1]]
+
+
+def augment(image: Image.Image, seed: tuple[int, ...]) -> Image.Image:
+    """A random crop of at least 80% of the area and light colour jitter, the same for the same seed.
+
+    No mirror image, since captions say left and right.
+    """
+    width, height = image.size
+    ratio = width / height
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        image = v2.RandomResizedCrop((height, width), scale=(0.8, 1.0), ratio=(0.9 * ratio, 1.1 * ratio))(image)
+        return v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)(image)
+
+
+def collate_fn(rows: list[dict], pad_id: int) -> dict[str, Tensor]:
+    """Rows of ImageTextDataset -> the batch described above, padded to its longest caption."""
+    first_row = {}  # image number -> position among the batch's images
+    for row in rows:
+        first_row.setdefault(row["image_number"], (len(first_row), row["image"]))
+    longest = max(len(row["tokens"]) for row in rows)
+    tokens = torch.full((len(rows), longest), pad_id)
+    lengths = torch.tensor([len(row["tokens"]) for row in rows])
+    for i, row in enumerate(rows):
+        tokens[i, : len(row["tokens"])] = torch.tensor(row["tokens"])
+    return {
+        "images": torch.stack([image for _, image in first_row.values()]),
+        "image_index": torch.tensor([first_row[row["image_number"]][0] for row in rows]),
+        "decoder_input_tokens": tokens[:, :-1],
+        "target_tokens": tokens[:, 1:],
+        "target_mask": torch.arange(longest - 1) < lengths[:, None] - 1,
+    }
+
+
+class CaptionBatchSampler(Sampler):
+    """Batches of pair indices; the order depends on seed and epoch alone, and `start_batch` skips what was done.
+
+    grouped keeps an image's captions side by side, so that most of a batch shares its images.
+    """
+
+    def __init__(self, image_numbers: np.ndarray, batch_size: int, *, seed: int = 0, grouped: bool, shuffle: bool):
+        self.image_numbers, self.batch_size, self.seed = image_numbers, batch_size, seed
+        self.grouped, self.shuffle = grouped, shuffle
+        self.epoch = self.start_batch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.image_numbers) // self.batch_size) - self.start_batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.order()
+        starts = range(self.start_batch * self.batch_size, len(order), self.batch_size)
+        return iter([order[start : start + self.batch_size].tolist() for start in starts])
+
+    def order(self) -> np.ndarray:
+        pairs = np.arange(len(self.image_numbers))
+        if not self.shuffle:
+            return pairs
+        random = np.random.default_rng((self.seed, self.epoch))
+        if not self.grouped:
+            return random.permutation(pairs)
+        place = random.permutation(self.image_numbers.max() + 1)  # each image's place in the epoch
+        return np.argsort(place[self.image_numbers], kind="stable")
+
+
+def make_loader(dataset: ImageTextDataset, settings: Settings, pad_id: int, *, shuffle: bool) -> DataLoader:
+    """Batches of BATCH_SIZE pairs; start_epoch() moves it to an epoch and a batch within it."""
+    sampler = CaptionBatchSampler(
+        dataset.image_numbers, settings.BATCH_SIZE, seed=settings.SEED, grouped=settings.GROUP_CAPTIONS, shuffle=shuffle
+    )
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=partial(collate_fn, pad_id=pad_id),
+        num_workers=settings.NUM_WORKERS,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # its own: a loader must not draw from the generator that dropout uses
+    )
+
+
+def start_epoch(loader: DataLoader, epoch: int, start_batch: int) -> None:
+    loader.dataset.epoch = loader.batch_sampler.epoch = epoch
+    loader.batch_sampler.start_batch = start_batch

@@ -1,0 +1,214 @@
+"""Captions from image tokens: greedy, beam search and sampling, small pure functions over a key/value cache.
+
+    options = DecodingOptions(beam_size=3)
+    captions = generate(model, image_tokens, tokenizer, options)    # (U, S, C) -> U lists of Caption, best first
+
+model is anything with `start(image_tokens) -> cache` (the cache has `select(rows)`) and `decode(tokens, cache) ->
+(logits, cache)`. Shapes: U images, K beams or samples an image, R = U * K rows, T tokens so far, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEVER = float("-inf")
+BEHIND = 1e6  # ranks beams that never reached </s> behind all that did
+Step = Callable[[Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How captions are chosen; temperature 0 is greedy (beam_size 1) or beam search, above it sampling."""
+
+    max_seq_len: int = 40  # tokens with <s> and </s>
+    beam_size: int = 1
+    num_captions: int = 1  # captions an image
+    length_penalty: float = 1.0  # score = log-probability / length ** length_penalty
+    temperature: float = 0.0
+    top_k: int = 0  # 0: all tokens
+    top_p: float = 1.0
+    seed: int | None = None  # None: different samples each time
+    use_cache: bool = True  # False reads the whole caption again for each token: slower, the same captions
+
+    def problems(self) -> list[str]:
+        problems = []
+        if self.temperature < 0:
+            problems.append(f"temperature must be 0 or above, got {self.temperature}")
+        if self.temperature > 0 and self.beam_size > 1:
+            problems.append("sampling (temperature above 0) and beam search (beam above 1) exclude each other")
+        if self.temperature == 0 and self.num_captions > self.beam_size:
+            problems.append(f"{self.num_captions} captions need a beam of at least {self.num_captions} "
+                            "or a temperature above 0")
+        if not 0 < self.top_p <= 1 or self.top_k < 0:
+            problems.append(f"top-p must be above 0 and at most 1, top-k 0 or more, got {self.top_p} and {self.top_k}")
+        if min(self.beam_size, self.num_captions) < 1:
+            problems.append("beam and number of captions must be 1 or more")
+        return problems
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Token ids without <s> and </s>, the score they were ranked by, and whether </s> was reached."""
+
+    tokens: list[int]
+    score: float
+    finished: bool
+
+
+@torch.inference_mode()
+def generate(model, image_tokens: Tensor, tokenizer, options: DecodingOptions) -> list[list[Caption]]:
+    """Caption image tokens (U, S, C): U lists of options.num_captions captions, best first."""
+    if problems := options.problems():
+        raise ValueError("; ".join(problems))
+    search = sample if options.temperature > 0 else greedy if options.beam_size == 1 else beam
+    tokens, scores = search(model, image_tokens, tokenizer.start_id, tokenizer.end_id, options)
+    return [[to_caption(t, s, tokenizer.end_id) for t, s in zip(rows, row_scores)]
+            for rows, row_scores in zip(tokens.tolist(), scores.tolist())]
+
+
+def to_caption(tokens: list[int], score: float, end_id: int) -> Caption:
+    """Tokens after <s> -> Caption, cut at the first </s>."""
+    finished = end_id in tokens
+    return Caption(tokens[: tokens.index(end_id)] if finished else tokens, score, finished)
+
+
+def start_steps(model, image_tokens: Tensor, rows_per_image: int, use_cache: bool) -> Step:
+    """step(tokens (R, T), parents (R,) or None) -> logits (R, V) of the next token.
+
+    parents names the row each row continues, for beams that change places.
+    """
+    cache = model.start(image_tokens)
+    cache = cache.select(torch.arange(len(image_tokens), device=image_tokens.device).repeat_interleave(rows_per_image))
+
+    def step_cached(tokens: Tensor, parents: Tensor | None) -> Tensor:
+        nonlocal cache
+        logits, cache = model.decode(tokens[:, -1:], cache if parents is None else cache.select(parents))
+        return logits[:, -1].float()
+
+    def step_uncached(tokens: Tensor, parents: Tensor | None) -> Tensor:
+        return model.decode(tokens, cache)[0][:, -1].float()  # the rows of an image share its image tokens
+
+    return step_cached if use_cache else step_uncached
+
+
+def extend(tokens: Tensor, chosen: Tensor, finished: Tensor, end_id: int) -> tuple[Tensor, Tensor]:
+    """Append chosen (R,) to tokens (R, T); rows that have finished get </s> again."""
+    chosen = torch.where(finished, end_id, chosen)
+    return torch.cat([tokens, chosen[:, None]], dim=1), finished | (chosen == end_id)
+
+
+def greedy(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
+    """The likeliest token each time -> tokens (U, 1, T) after <s>, mean log-probabilities (U, 1)."""
+    return pick_tokens(model, image_tokens, start_id, end_id, options, 1, lambda logits, t: logits.argmax(-1))
+
+
+def sample(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
+    """num_captions samples an image, likeliest first -> tokens (U, K, T) after <s>, mean log-probabilities (U, K).
+
+    With a seed every image meets the same random numbers, so a picture's captions do not depend on its batch.
+    """
+    U, K, device = len(image_tokens), options.num_captions, image_tokens.device
+    if options.seed is None:
+        uniform = torch.rand(U * K, options.max_seq_len)
+    else:
+        generator = torch.Generator().manual_seed(options.seed)
+        uniform = torch.rand(K, options.max_seq_len, generator=generator).repeat(U, 1)
+    uniform = uniform.to(device)
+
+    def choose(logits: Tensor, t: int) -> Tensor:
+        return draw(keep_likely(logits / options.temperature, options.top_k, options.top_p), uniform[:, t])
+
+    tokens, scores = pick_tokens(model, image_tokens, start_id, end_id, options, K, choose)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return tokens.gather(1, order[:, :, None].expand_as(tokens)), scores
+
+
+def pick_tokens(model, image_tokens, start_id, end_id, options, K, choose) -> tuple[Tensor, Tensor]:
+    """Extend K rows an image by choose(logits (R, V), t) until all have ended -> (U, K, T), (U, K)."""
+    U, device = len(image_tokens), image_tokens.device
+    step = start_steps(model, image_tokens, K, options.use_cache)
+    tokens = torch.full((U * K, 1), start_id, device=device)
+    finished = torch.zeros(U * K, dtype=torch.bool, device=device)
+    total, length = torch.zeros(U * K, device=device), torch.zeros(U * K, device=device)
+    for t in range(options.max_seq_len - 1):
+        logits = step(tokens, None)
+        chosen = choose(logits, t)
+        gained = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
+        total, length = total + gained.masked_fill(finished, 0), length + ~finished
+        tokens, finished = extend(tokens, chosen, finished, end_id)
+        if finished.all():
+            break
+    return tokens[:, 1:].view(U, K, -1), (total / length).view(U, K)
+
+
+def keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Mask all but the k likeliest tokens, then all but the smallest set that holds top_p of the probability.
+
+    Nucleus sampling: Holtzman et al. 2020 (arXiv 1904.09751). The likeliest token always stays. logits (R, V).
+    """
+    if 0 < top_k < logits.shape[-1]:
+        weakest = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < weakest, NEVER)
+    if top_p < 1:
+        sorted_logits, order = logits.sort(dim=-1, descending=True, stable=True)
+        probabilities = sorted_logits.softmax(-1)
+        before = probabilities.cumsum(-1) - probabilities  # the mass of likelier tokens
+        beyond = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= top_p)
+        logits = logits.masked_fill(beyond, NEVER)
+    return logits
+
+
+def draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    """One token a row by inverting the cumulative distribution at uniform (R,) in [0, 1); logits (R, V) -> (R,)."""
+    cumulative = logits.softmax(-1).double().cumsum(-1)
+    target = uniform.double()[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def beam(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
+    """Batched beam search -> the num_captions best, tokens (U, N, T) after <s> and scores (U, N).
+
+    A beam that ends moves to a pool of the K best ended ones, where only a better one can displace it; the others go
+    on until no live beam can still beat the pool's worst. Beams that never end come after all that did.
+    """
+    U, K, device = len(image_tokens), options.beam_size, image_tokens.device
+    last = options.max_seq_len - 1
+    step = start_steps(model, image_tokens, K, options.use_cache)
+    first_row = torch.arange(U, device=device)[:, None] * K  # (U, 1)
+    tokens = torch.full((U, K, 1), start_id, device=device)
+    live = torch.full((U, K), NEVER, device=device)  # log-probabilities; all beams but one wait, they are alike
+    live[:, 0] = 0
+    ended, ended_scores = torch.full((U, K, last), end_id, device=device), torch.full((U, K), NEVER, device=device)
+    parents = None
+    for t in range(last):
+        logits = step(tokens.flatten(0, 1), parents)
+        V = logits.shape[-1]
+        log_probs = live[:, :, None] + logits.log_softmax(-1).view(U, K, V)  # (U, K, V)
+
+        # beams that end here join the pool
+        end_scores = log_probs[:, :, end_id] / (t + 1) ** options.length_penalty
+        paths = F.pad(tokens[:, :, 1:], (0, last - t), value=end_id)  # (U, K, last), </s> after the caption
+        ended_scores, best = torch.cat([ended_scores, end_scores], dim=1).topk(K, dim=1)
+        ended = torch.cat([ended, paths], dim=1).gather(1, best[:, :, None].expand(-1, -1, last))
+
+        # the best continuations live on
+        log_probs[:, :, end_id] = NEVER
+        live, flat = log_probs.view(U, K * V).topk(K, dim=1)
+        parent, chosen = flat // V, flat % V  # (U, K)
+        tokens = torch.cat([tokens.gather(1, parent[:, :, None].expand(-1, -1, t + 1)), chosen[:, :, None]], dim=2)
+        parents = (first_row + parent).flatten()
+
+        # log-probabilities only fall: a live beam's score cannot rise above this
+        reachable = live[:, 0] / last**options.length_penalty
+        if (ended_scores[:, -1] >= reachable).all():
+            break
+    # the pool first, then what never ended
+    unended = F.pad(tokens[:, :, 1:], (0, last + 1 - tokens.shape[2]), value=end_id)
+    scores = torch.cat([ended_scores, live / last**options.length_penalty], dim=1)
+    never_ended = torch.arange(2 * K, device=device) >= K
+    best = (scores - BEHIND * never_ended).topk(options.num_captions, dim=1).indices
+    tokens = torch.cat([ended, unended], dim=1).gather(1, best[:, :, None].expand(-1, -1, last))
+    return tokens, scores.gather(1, best)

@@ -1,0 +1,165 @@
+"""Caption pictures:
+
+    python inference.py photo.jpg                                  # just the caption
+    python inference.py photos/ more/*.jpg --beam 5 --format json --output captions.json
+    python inference.py photo.jpg --checkpoint user/name           # a best/ folder, a checkpoint_*.pt or a Hub id
+
+Without --checkpoint the newest checkpoints/*/best is used. A picture that cannot be read gets a line on stderr, the
+others go on, and the exit status is 1.
+"""
+
+import argparse
+import csv
+import glob
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import config
+from errors import UserError, run_script
+from files import write_atomically
+from images import IMAGE_SUFFIXES, ImageError, load_image
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python inference.py", description="Caption pictures with a trained captioner.",
+                                     allow_abbrev=False)  # fmt: skip
+    parser.add_argument("pictures", nargs="+", help="picture files, folders of pictures, or patterns like 'photos/*.jpg'")
+    parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
+    parser.add_argument("--beam", type=int, default=config.BEAM_SIZE, help="beams of beam search, 1 is greedy")
+    parser.add_argument("--length-penalty", type=float, default=config.LENGTH_PENALTY,
+                        help="a beam's log-probability is divided by length ** this")
+    parser.add_argument("--num-captions", type=int, default=1, help="captions a picture, best first")
+    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="above 0: sampling")
+    parser.add_argument("--top-k", type=int, default=config.TOP_K, help="sampling: the k likeliest tokens, 0 for all")
+    parser.add_argument("--top-p", type=float, default=config.TOP_P, help="sampling: the likeliest share of probability")
+    parser.add_argument("--seed", type=int, help="sampling: the same seed gives the same captions")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures captioned at once")
+    parser.add_argument("--device", default=config.DEVICE, help="cpu, cuda, cuda:1 or mps; default: the best there is")
+    parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="form of the output")
+    parser.add_argument("--output", help="write to this file instead of the screen")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def find_pictures(patterns: list[str]) -> list[Path]:
+    """Files, the pictures in folders (by suffix, sorted), and what patterns match, each once."""
+    found = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise UserError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            found += inside
+        elif not path.exists() and glob.has_magic(pattern):
+            matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+            if not matches:
+                raise UserError(f"nothing matches {pattern}")
+            found += [match for match in matches if match.is_file()]
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def newest_best(checkpoint_dir: str) -> Path:
+    folders = [path.parent for path in Path(checkpoint_dir).glob("*/best/config.json")]
+    if not folders:
+        raise UserError(f"{checkpoint_dir}/ holds no trained captioner; run `python train.py` first, or name one with "
+                        "--checkpoint")
+    return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
+
+
+def caption_pictures(captioner, paths: list[Path], batch_size: int, options) -> Iterator[dict]:
+    """{"image", "captions", "scores"} of each picture in order, or {"image", "error"} of one that cannot be read."""
+    for start in range(0, len(paths), batch_size):
+        rows, images = [], []
+        for path in paths[start : start + batch_size]:
+            rows.append({"image": str(path)})
+            try:
+                images.append(load_image(path))
+            except ImageError as error:
+                rows[-1]["error"] = str(error)
+        captions = iter(captioner.caption(images, options) if images else [])
+        for row in rows:
+            if "error" not in row:
+                found = next(captions)
+                row |= {"captions": [text for text, _ in found], "scores": [round(c.score, 4) for _, c in found]}
+            yield row
+
+
+def as_text(row: dict, alone: bool) -> str:
+    """The captions of a picture, a line each; its name before them unless it is the only one."""
+    return "".join(f"{caption}\n" if alone else f"{row['image']}\t{caption}\n" for caption in row["captions"])
+
+
+def as_table(rows: list[dict]) -> str:
+    """CSV with a line a caption; spreadsheet programs and csv.DictReader read it."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["image", "rank", "caption", "score"])
+    for row in rows:
+        ranked = zip(row["captions"], row["scores"])
+        writer.writerows([row["image"], rank, caption, score] for rank, (caption, score) in enumerate(ranked, 1))
+    return table.getvalue()
+
+
+def collect(rows: Iterator[dict], total: int, output_format: str, to_screen: bool) -> tuple[str, int]:
+    """The output and the number of pictures that failed; text for the screen appears as it comes."""
+    from tqdm import tqdm
+
+    good, failed, text = [], 0, ""
+    for row in tqdm(rows, total=total, unit=" pictures", leave=False, disable=None if total > 1 else True):
+        if "error" in row:
+            failed += 1
+            tqdm.write(f"error: {row['error']}", file=sys.stderr)
+        elif output_format == "text":
+            lines = as_text(row, alone=total == 1)
+            text += lines
+            if to_screen:
+                tqdm.write(lines, end="", file=sys.stdout)
+        else:
+            good.append(row)
+    if output_format == "json":
+        text = json.dumps(good, indent=2, ensure_ascii=False) + "\n"
+    elif output_format == "csv":
+        text = as_table(good)
+    return text, failed
+
+
+def main(argv: list[str]) -> int:
+    arguments = parse_arguments(argv)
+    paths = find_pictures(arguments.pictures)
+    checkpoint = arguments.checkpoint or newest_best(config.CHECKPOINT_DIR)
+
+    from bundle import load_captioner  # torch and transformers take seconds: after what can go wrong without them
+    from decoding import DecodingOptions
+    from optimization import pick_device
+
+    captioner = load_captioner(checkpoint, pick_device(arguments.device))
+    options = DecodingOptions(
+        max_seq_len=captioner.model.architecture["decoder_max_seq_len"],
+        beam_size=arguments.beam,
+        num_captions=arguments.num_captions,
+        length_penalty=arguments.length_penalty,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+    )
+    if problems := options.problems() + ["--batch-size must be 1 or more"] * (arguments.batch_size < 1):
+        raise UserError("; ".join(problems))
+    rows = caption_pictures(captioner, paths, arguments.batch_size, options)
+    text, failed = collect(rows, len(paths), arguments.format, arguments.output is None)
+    if arguments.output:
+        write_atomically(Path(arguments.output), text)
+        print(f"{len(paths) - failed} of {len(paths)} pictures captioned: {arguments.output}", file=sys.stderr)
+    elif arguments.format != "text":
+        print(text, end="")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,195 @@
+"""ImageToTextModel: a vision encoder, a projection, and our own pre-norm Transformer decoder.
+
+Shapes: U images, B captions (several may belong to one image), S image tokens, E encoder width, T caption tokens,
+C decoder width, H heads, D = C / H head width, V vocabulary.
+
+One path serves training and decoding: `start()` computes the cross-attention keys and values once an image, `decode()`
+reads new tokens and extends the cache. Training is `start()` and one `decode()` of the whole caption.
+Decoder as in Vaswani et al. 2017 (arXiv 1706.03762), with norms first (Xiong et al. 2020, arXiv 2002.04745) and the
+output tied to the token embeddings (Press & Wolf 2017, arXiv 1608.05859).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass
+class Cache:
+    """Keys and values of each decoder layer, (B, H, S or T, D) each; `length` caption tokens have been read."""
+
+    cross: list[tuple[Tensor, Tensor]]
+    own: list[tuple[Tensor, Tensor] | None]
+    length: int = 0
+
+    def select(self, rows: Tensor) -> "Cache":
+        """The cache of the given rows (N,), which may repeat and be in any order."""
+        cross = [(k[rows], v[rows]) for k, v in self.cross]
+        own = [kv and (kv[0][rows], kv[1][rows]) for kv in self.own]
+        return Cache(cross, own, self.length)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; keys and values are made apart from queries so that a cache can hold them."""
+
+    def __init__(self, embed_dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(embed_dim, embed_dim)
+        self.key_value = nn.Linear(embed_dim, 2 * embed_dim)
+        self.out = nn.Linear(embed_dim, embed_dim)
+
+    def split(self, x: Tensor) -> Tensor:
+        B, T, C = x.shape
+        return x.view(B, T, self.heads, C // self.heads).transpose(1, 2)  # (B, H, T, D)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.key_value(x).chunk(2, dim=-1)
+        return self.split(keys), self.split(values)  # (B, H, S, D) each
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        queries = self.split(self.query(x))  # (B, H, T, D)
+        x = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=causal)
+        return self.out(x.transpose(1, 2).flatten(2))  # (B, T, C)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention to the image tokens, feed-forward; each normed first and added on."""
+
+    def __init__(self, embed_dim: int, heads: int, ff_dim: int, dropout: float):
+        super().__init__()
+        self.self_norm = nn.LayerNorm(embed_dim)
+        self.self_attention = Attention(embed_dim, heads, dropout)
+        self.cross_norm = nn.LayerNorm(embed_dim)
+        self.cross_attention = Attention(embed_dim, heads, dropout)
+        self.ff_norm = nn.LayerNorm(embed_dim)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(embed_dim, ff_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(ff_dim, embed_dim)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, own: tuple[Tensor, Tensor] | None, cross: tuple[Tensor, Tensor]):
+        """x (B, T, C) and the layer's cached keys and values -> (new x, extended own keys and values)."""
+        normed = self.self_norm(x)
+        keys, values = self.self_attention.keys_values(normed)
+        if own is not None:
+            keys, values = torch.cat([own[0], keys], dim=2), torch.cat([own[1], values], dim=2)
+        x = x + self.dropout(self.self_attention(normed, keys, values, causal=own is None))
+        x = x + self.dropout(self.cross_attention(self.cross_norm(x), *cross, causal=False))
+        x = x + self.dropout(self.feed_forward(self.ff_norm(x)))
+        return x, (keys, values)
+
+
+class CaptionDecoder(nn.Module):
+    """Transformer decoder over caption tokens with learned positions and tied embeddings."""
+
+    def __init__(self, vocab_size, embed_dim, heads, layers, ff_dim, max_seq_len, dropout, pad_idx):
+        super().__init__()
+        if embed_dim % heads:
+            raise ValueError(f"decoder_embed_dim ({embed_dim}) must be a multiple of decoder_heads ({heads})")
+        self.max_seq_len = max_seq_len
+        self.token_embedding = nn.Embedding(vocab_size, embed_dim, padding_idx=pad_idx)
+        self.position_embedding = nn.Embedding(max_seq_len, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(DecoderLayer(embed_dim, heads, ff_dim, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(embed_dim)
+        self.apply(self.init_weights)
+
+    @staticmethod
+    def init_weights(module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def start(self, image_tokens: Tensor, image_index: Tensor | None) -> Cache:
+        """Cross-attention keys and values of (U, S, C) image tokens, once an image, then dealt out to B captions."""
+        cross = [layer.cross_attention.keys_values(image_tokens) for layer in self.layers]
+        if image_index is not None:
+            cross = [(keys[image_index], values[image_index]) for keys, values in cross]  # (B, H, S, D)
+        return Cache(cross, [None] * len(self.layers))
+
+    def forward(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """Read tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache."""
+        B, T = tokens.shape
+        assert cache.length == 0 or T == 1, f"a cache of {cache.length} tokens takes one more at a time, got {T}"
+        assert cache.length + T <= self.max_seq_len, f"{cache.length + T} tokens, at most {self.max_seq_len}"
+        positions = torch.arange(cache.length, cache.length + T, device=tokens.device)
+        x = self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))  # (B, T, C)
+        own = []
+        for layer, layer_own, layer_cross in zip(self.layers, cache.own, cache.cross):
+            x, keys_values = layer(x, layer_own, layer_cross)
+            own.append(keys_values)
+        logits = F.linear(self.norm(x), self.token_embedding.weight)  # (B, T, V)
+        return logits, Cache(cache.cross, own, cache.length + T)
+
+
+class ImageToTextModel(nn.Module):
+    """Encoder -> projection -> decoder; `decoder_architecture` holds the arguments it was made with.
+
+    encoder is any module (U, 3, H, W) -> (U, S, encoder_embed_dim).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        encoder_embed_dim: int,
+        *,
+        decoder_vocab_size: int,
+        decoder_embed_dim: int,
+        decoder_heads: int,
+        decoder_layers: int,
+        decoder_ff_dim: int,
+        decoder_max_seq_len: int,
+        decoder_dropout: float,
+        decoder_pad_idx: int,
+    ):
+        super().__init__()
+        self.architecture = {
+            "encoder_embed_dim": encoder_embed_dim,
+            "decoder_vocab_size": decoder_vocab_size,
+            "decoder_embed_dim": decoder_embed_dim,
+            "decoder_heads": decoder_heads,
+            "decoder_layers": decoder_layers,
+            "decoder_ff_dim": decoder_ff_dim,
+            "decoder_max_seq_len": decoder_max_seq_len,
+            "decoder_dropout": decoder_dropout,
+            "decoder_pad_idx": decoder_pad_idx,
+        }
+        self.encoder = encoder
+        # the norm first: the scale of the last feature map differs a hundredfold between encoders
+        self.projection = nn.Sequential(nn.LayerNorm(encoder_embed_dim), nn.Linear(encoder_embed_dim, decoder_embed_dim))
+        self.decoder = CaptionDecoder(
+            decoder_vocab_size, decoder_embed_dim, decoder_heads, decoder_layers, decoder_ff_dim,
+            decoder_max_seq_len, decoder_dropout, decoder_pad_idx,
+        )  # fmt: skip
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.token_embedding.weight.device
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pixels (U, 3, H, W) -> image tokens (U, S, C)."""
+        return self.projection(self.encoder(images))
+
+    def start(self, image_tokens: Tensor, image_index: Tensor | None = None) -> Cache:
+        """The empty cache of captions over image tokens (U, S, C); image_index (B,) names each caption's image."""
+        return self.decoder.start(image_tokens, image_index)
+
+    def decode(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        return self.decoder(tokens, cache)
+
+    def forward(self, images: Tensor, decoder_input_tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
+        """Teacher forcing: images (U, 3, H, W), tokens (B, T), image_index (B,) or None for U = B -> (B, T, V)."""
+        logits, _ = self.decode(decoder_input_tokens, self.start(self.encode(images), image_index))
+        return logits
+
+    @classmethod
+    def from_pretrained(cls, path_or_repo_id: str) -> "ImageToTextModel":
+        """The model of a best/ folder, a checkpoint_*.pt file or a Hub repository, in eval mode. Raises UserError."""
+        from bundle import load_captioner
+
+        return load_captioner(path_or_repo_id).model

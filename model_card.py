@@ -1,0 +1,65 @@
+"""The README.md of a captioner's folder and Hub repository, filled from the run's settings and numbers."""
+
+from torch import nn
+
+from settings import Settings
+
+CARD = """---
+library_name: pytorch
+pipeline_tag: image-to-text
+tags:
+- image-captioning
+- image-to-text
+---
+
+# Image captioner trained on {dataset}
+
+A vision encoder ({encoder}) and a Transformer decoder of {layers} layers, width {width}, over a byte-level BPE
+vocabulary of {vocab:,} tokens. {parameters:,} parameters in all.
+
+## Results
+
+| | |
+|---|---|
+{rows}
+
+The loss is cross-entropy in nats a token on the validation split ({dataset}). No test split was looked at.
+
+## Use
+
+```
+python inference.py photo.jpg --checkpoint PATH_OR_ID_OF_THIS_FOLDER
+```
+
+## Training
+
+Batch size {batch} x {accumulation}, learning rate {lr}, label smoothing {smoothing}, seed {seed}; every setting is in
+`config.json`. The licence of the pictures and of the encoder's weights also holds for what was made from them.
+"""
+
+
+def model_card(model: nn.Module, settings: Settings, record: dict) -> str:
+    """record is the epoch's line of log.jsonl, with "exact" and "captioned" once captions were counted."""
+    rows = [
+        f"| validation loss | {record['val_loss']:.4f} |",
+        f"| training loss | {record['train_loss']:.4f} |",
+        f"| epoch | {record['epoch']} |",
+        f"| optimizer steps | {record['global_step']:,} |",
+    ]
+    if "exact" in record:
+        rows.append(f"| greedy validation captions equal to a reference | {record['exact']} of {record['captioned']} |")
+    encoder = settings.ENCODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
+    return CARD.format(
+        dataset=settings.DATASET,
+        encoder="a small ViT trained from scratch" if encoder == "scratch" else encoder,
+        layers=settings.DECODER_LAYERS,
+        width=settings.DECODER_EMBED_DIM,
+        vocab=model.architecture["decoder_vocab_size"],
+        parameters=sum(p.numel() for p in model.parameters()),
+        rows="\n".join(rows),
+        batch=settings.BATCH_SIZE,
+        accumulation=settings.GRADIENT_ACCUMULATION_STEPS,
+        lr=settings.LEARNING_RATE,
+        smoothing=settings.LABEL_SMOOTHING,
+        seed=settings.SEED,
+    )

@@ -1,0 +1,47 @@
+"""Where a run stands: what a checkpoint needs, besides weights, to continue in the middle of an epoch."""
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass
+class Progress:
+    """Counters and sums; plain types only, so that a checkpoint can hold them."""
+
+    epoch: int = 0  # epochs finished
+    global_step: int = 0  # optimizer steps taken
+    batches_done: int = 0  # batches of the current epoch trained on: the data position
+    num_pairs: int = 0  # image-caption pairs of an epoch, which give the position its meaning
+    loss_sum: float = 0.0  # nats over the current epoch's tokens
+    num_tokens: int = 0
+    seconds: float = 0.0  # spent training in the current epoch
+    best_val_loss: float = float("inf")
+    best_epoch: int = 0
+    validations_since_best: int = 0
+    history: list[dict] = field(default_factory=list)  # one record a finished epoch, the lines of log.jsonl
+
+    def count(self, loss_sum: float, num_tokens: int, batches: int) -> None:
+        """One optimizer step over so many batches."""
+        self.global_step += 1
+        self.batches_done += batches
+        self.loss_sum += loss_sum
+        self.num_tokens += num_tokens
+
+    def end_epoch(self, record: dict) -> None:
+        self.history.append(record)
+        self.epoch += 1
+        self.batches_done = self.num_tokens = 0
+        self.loss_sum = self.seconds = 0.0
+
+    def note_validation(self, val_loss: float) -> bool:
+        """Whether val_loss is a new best."""
+        is_best = val_loss < self.best_val_loss
+        if is_best:
+            self.best_val_loss, self.best_epoch = val_loss, self.epoch + 1
+        self.validations_since_best = 0 if is_best else self.validations_since_best + 1
+        return is_best
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def load_dict(self, state: dict) -> None:
+        self.__dict__.update(state)

@@ -1,0 +1,98 @@
+"""The model: what a token may see, what is tied, what it learns."""
+
+import torch
+
+from loss import CaptionLoss
+from tiny import tiny_model, tiny_tokenizer
+
+
+def inputs(images: int = 2, length: int = 6):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(images, 3, 32, 32, generator=generator), torch.randint(4, 260, (images, length), generator=generator)
+
+
+def test_a_token_never_sees_the_ones_after_it():
+    model, _ = tiny_model()
+    images, tokens = inputs()
+    changed = tokens.clone()
+    changed[:, 4:] = 5
+    before, after = model(images, tokens), model(images, changed)
+    assert torch.equal(before[:, :4], after[:, :4]) and not torch.equal(before[:, 4:], after[:, 4:])
+
+
+def test_every_word_sees_every_image_token():
+    model, _ = tiny_model()
+    images, tokens = inputs(1)
+    image_tokens = model.encode(images).detach().requires_grad_()
+    logits, _ = model.decode(tokens, model.start(image_tokens))
+    logits[:, 0].sum().backward()  # the very first word already
+    assert (image_tokens.grad.abs().sum(-1) > 0).all()
+
+
+def test_image_index_deals_images_to_captions():
+    model, _ = tiny_model()
+    images, tokens = inputs(2)
+    index = torch.tensor([1, 0, 1])
+    dealt = model(images, tokens[index], index)
+    assert torch.allclose(dealt, model(images[index], tokens[index]), atol=1e-6)
+
+
+def test_one_token_at_a_time_gives_the_logits_of_the_whole_caption():
+    model, _ = tiny_model()
+    images, tokens = inputs()
+    cache, steps = model.start(model.encode(images)), []
+    for t in range(tokens.shape[1]):
+        logits, cache = model.decode(tokens[:, t : t + 1], cache)
+        steps.append(logits)
+    assert torch.allclose(torch.cat(steps, dim=1), model(images, tokens), atol=1e-5)
+
+
+def test_the_output_is_tied_to_the_token_embeddings():
+    model, _ = tiny_model()
+    sizes = [tuple(p.shape) for p in model.parameters()]
+    assert sizes.count((len(tiny_tokenizer()), 16)) == 1
+
+
+def test_padding_changes_neither_loss_nor_gradient():
+    model, _ = tiny_model()
+    images, tokens = inputs(1)
+    gradients = []
+    for padding in (0, 4):
+        model.zero_grad()
+        mask = torch.arange(6 + padding)[None] < 6
+        padded = torch.nn.functional.pad(tokens, (0, padding))
+        batch = {"images": images, "image_index": torch.tensor([0]), "decoder_input_tokens": padded,
+                 "target_tokens": padded, "target_mask": mask}  # fmt: skip
+        loss, count = CaptionLoss()(model, batch)
+        loss.backward()
+        gradients.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+        assert count == 6
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients))
+
+
+def test_the_loss_is_the_summed_cross_entropy_with_label_smoothing():
+    model, _ = tiny_model()
+    images, tokens = inputs(2)
+    batch = {"images": images, "image_index": torch.arange(2), "decoder_input_tokens": tokens,
+             "target_tokens": tokens, "target_mask": torch.ones_like(tokens, dtype=torch.bool)}  # fmt: skip
+    log_probs = model(images, tokens).log_softmax(-1)
+    gold = log_probs.gather(2, tokens[:, :, None]).squeeze(2)
+    for smoothing in (0.0, 0.1):
+        expected = -((1 - smoothing) * gold + smoothing * log_probs.mean(-1)).sum()
+        assert torch.allclose(CaptionLoss(smoothing)(model, batch)[0], expected, rtol=1e-5)
+
+
+def test_one_batch_can_be_learned_by_heart():
+    model, _ = tiny_model()
+    images, _ = inputs(4)
+    tokenizer = tiny_tokenizer()
+    ids = torch.tensor([tokenizer.encode(c)[:6] for c in ("a small red circle", "there is a large blue square")] * 2)
+    batch = {"images": images, "image_index": torch.arange(4), "decoder_input_tokens": ids[:, :-1],
+             "target_tokens": ids[:, 1:], "target_mask": torch.ones(4, 5, dtype=torch.bool)}  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss, count = CaptionLoss()(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() / count < 0.05

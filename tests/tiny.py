@@ -1,0 +1,102 @@
+"""What the tests share: a captioner small enough to train in a second, and the scripts run as a user runs them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from encoder import VisionEncoder, load_encoder, token_shape
+from model import ImageToTextModel
+from settings import Settings, load_settings
+from tokenizer import CaptionTokenizer, train_tokenizer
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"  # real pictures and weights, only on machines that have them
+TINY = {
+    "SHAPES_NUM_IMAGES": 40, "VOCAB_SIZE": 300, "SCRATCH_IMAGE_SIZE": 32, "SCRATCH_PATCH_SIZE": 16,
+    "SCRATCH_EMBED_DIM": 16, "SCRATCH_LAYERS": 1, "SCRATCH_HEADS": 2, "DECODER_EMBED_DIM": 16, "DECODER_HEADS": 2,
+    "DECODER_LAYERS": 1, "DECODER_FF_DIM": 32, "DECODER_DROPOUT": 0.1, "NUM_EPOCHS": 2, "BATCH_SIZE": 40,
+    "WARMUP_STEPS": 2, "NUM_SAMPLE_CAPTIONS": 1, "NUM_EXACT_CAPTIONS": 2,
+}  # fmt: skip
+CAPTIONS = ["a small red circle", "a large blue square left of a small red circle", "there is a large blue square"] * 4
+
+
+def flags(**settings) -> list[str]:
+    """{"NUM_EPOCHS": 2} -> ["--num-epochs", "2"]."""
+    return [part for name, value in settings.items() for part in (f"--{name.lower().replace('_', '-')}", str(value))]
+
+
+def environment(**variables) -> dict[str, str]:
+    """This process's environment without a token, W&B or the Hub; one thread, as many tests share two cores."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "WANDB_"))}
+    return {**kept, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **variables}
+
+
+def start(script: str, *arguments, cwd: Path, **variables) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=cwd, text=True,
+                            env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def run(script: str, *arguments, cwd: Path, **variables) -> subprocess.CompletedProcess:
+    """A script to its end, as a user starts it; its output is shown where a test fails."""
+    process = start(script, *arguments, cwd=cwd, **variables)
+    out, err = process.communicate(timeout=300)
+    print(out, err)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def train(cwd: Path, *arguments, **settings) -> subprocess.CompletedProcess:
+    return run("train.py", *flags(**{**TINY, **settings}), *arguments, cwd=cwd)
+
+
+def stop_when(process: subprocess.Popen, reached, number: int = signal.SIGTERM, timeout: float = 120) -> None:
+    """Send the signal as soon as reached() holds."""
+    limit = time.monotonic() + timeout
+    while not reached():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit, "the moment to stop at was never reached"
+        time.sleep(0.002)
+    process.send_signal(number)
+
+
+def tiny_settings(**changes) -> Settings:
+    return load_settings([], **{**TINY, **changes})
+
+
+def tiny_tokenizer() -> CaptionTokenizer:
+    return train_tokenizer(CAPTIONS, 300, 1, lowercase=True)
+
+
+def tiny_model(seed: int = 0, **changes) -> tuple[ImageToTextModel, object]:
+    """A random captioner in eval mode and its image processor."""
+    settings = tiny_settings(**changes)
+    torch.manual_seed(seed)
+    encoder, image_processor = load_encoder(settings)
+    return wrap(encoder, image_processor, settings), image_processor
+
+
+def wrap(encoder: VisionEncoder, image_processor, settings: Settings) -> ImageToTextModel:
+    return ImageToTextModel(
+        encoder,
+        token_shape(encoder, image_processor)[1],
+        decoder_vocab_size=len(tiny_tokenizer()),
+        decoder_embed_dim=settings.DECODER_EMBED_DIM,
+        decoder_heads=settings.DECODER_HEADS,
+        decoder_layers=settings.DECODER_LAYERS,
+        decoder_ff_dim=settings.DECODER_FF_DIM,
+        decoder_max_seq_len=settings.MAX_SEQ_LEN,
+        decoder_dropout=settings.DECODER_DROPOUT,
+        decoder_pad_idx=0,
+    ).eval()
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["model_state_dict"]
+
+
+def same_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

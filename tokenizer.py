@@ -1,0 +1,132 @@
+"""Byte-level BPE over the captions: trained on the training split when vocab.json / merges.txt are absent, else loaded.
+
+    tokenizer = build_tokenizer(settings, training_captions)
+    tokenizer.encode("a dog runs")  -> [1, 265, 290, 301, 2]     # <s> ... </s>
+    tokenizer.decode([1, 265, 290, 301, 2]) -> "a dog runs"
+
+Every byte has a token, so no caption holds an unknown word; <unk> keeps its place for vocabularies made elsewhere.
+Reads and writes: settings.vocab_path, settings.merges_path.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from errors import UserError
+from files import write_atomically
+from settings import Settings
+
+PAD, START, END, UNK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
+
+
+class CaptionTokenizer:
+    """Captions to token ids and back; `hash` tells two vocabularies apart.
+
+    vocab maps token -> id, merges lists the pairs in the order they apply, as vocab.json and merges.txt hold them.
+    """
+
+    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]], lowercase: bool):
+        self.vocab, self.merges, self.lowercase = vocab, [tuple(pair) for pair in merges], lowercase
+        missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+        if missing:
+            raise UserError(f"the vocabulary lacks {' '.join(missing)}; expected a vocab.json written by this project")
+        if sorted(vocab.values()) != list(range(len(vocab))):
+            raise UserError("the vocabulary's ids are not 0, 1, 2, ...; expected a vocab.json written by this project")
+        self.pad_id, self.start_id, self.end_id, self.unk_id = (vocab[token] for token in SPECIAL_TOKENS)
+        self._bpe = make_bpe(models.BPE(vocab=vocab, merges=self.merges, unk_token=UNK), lowercase)
+
+    def __len__(self) -> int:
+        return len(self.vocab)
+
+    @property
+    def hash(self) -> str:
+        content = json.dumps([sorted(self.vocab.items()), self.merges, self.lowercase])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def encode(self, caption: str) -> list[int]:
+        """Ids with <s> and </s> around; a "</s>" written in the caption is plain text."""
+        return [self.start_id, *self._bpe.encode(caption).ids, self.end_id]
+
+    def encode_batch(self, captions: list[str]) -> list[list[int]]:
+        return [[self.start_id, *encoding.ids, self.end_id] for encoding in self._bpe.encode_batch(captions)]
+
+    def decode(self, ids: list[int]) -> str:
+        """The caption up to the first </s>, without special tokens."""
+        ids = list(ids)
+        if self.end_id in ids:
+            ids = ids[: ids.index(self.end_id)]
+        special = (self.pad_id, self.start_id, self.unk_id)
+        return self._bpe.decode([i for i in ids if i not in special]).strip()
+
+    def to_dict(self) -> dict:
+        """Plain types for a checkpoint; from_dict() makes the same tokenizer again."""
+        return {"vocab": self.vocab, "merges": self.merges, "lowercase": self.lowercase, "hash": self.hash}
+
+    @classmethod
+    def from_dict(cls, state: dict) -> "CaptionTokenizer":
+        return cls(state["vocab"], state["merges"], state["lowercase"])
+
+    def save(self, vocab_path: Path, merges_path: Path) -> None:
+        """Write vocab.json and merges.txt in the form that Hugging Face's byte-level BPE tokenizers read."""
+        lines = ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
+        write_atomically(merges_path, "\n".join(lines) + "\n")
+        write_atomically(vocab_path, json.dumps(self.vocab, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, vocab_path: Path, merges_path: Path, lowercase: bool) -> "CaptionTokenizer":
+        try:
+            vocab = json.loads(Path(vocab_path).read_text(encoding="utf-8"))
+            lines = Path(merges_path).read_text(encoding="utf-8").splitlines()
+            merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+            return cls(vocab, merges, lowercase)
+        except UserError as error:
+            raise UserError(f"{vocab_path}: {error}") from None
+        except Exception as error:  # tokenizers raises bare Exceptions for merges that do not fit the vocabulary
+            raise UserError(f"cannot read the tokenizer {vocab_path}, {merges_path}: {error}; "
+                            "delete both files to train it again") from None
+
+
+def make_bpe(model: models.BPE, lowercase: bool) -> Tokenizer:
+    bpe = Tokenizer(model)
+    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    bpe.normalizer = normalizers.Sequence(steps + [normalizers.Lowercase()] * lowercase)
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # "dog" is one token first in a caption too
+    bpe.decoder = decoders.ByteLevel()
+    return bpe
+
+
+def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lowercase: bool) -> CaptionTokenizer:
+    """Learn merges from the captions; the vocabulary is smaller than vocab_size when the captions hold no more."""
+    bpe = make_bpe(models.BPE(unk_token=UNK), lowercase)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(captions, trainer)
+    model = json.loads(bpe.to_str())["model"]
+    return CaptionTokenizer(model["vocab"], model["merges"], lowercase)
+
+
+def build_tokenizer(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
+    """Load the tokenizer at the configured paths, or train it on the training captions and save it there."""
+    vocab_path, merges_path = settings.vocab_path, settings.merges_path
+    present = [path for path in (vocab_path, merges_path) if path.is_file()]
+    if len(present) == 2:
+        tokenizer = CaptionTokenizer.load(vocab_path, merges_path, settings.LOWERCASE)
+        print(f"tokenizer    {len(tokenizer):,} tokens loaded from {vocab_path} (hash {tokenizer.hash})")
+        if len(tokenizer) > settings.VOCAB_SIZE:
+            raise UserError(f"{vocab_path} holds {len(tokenizer):,} tokens, VOCAB_SIZE is {settings.VOCAB_SIZE:,}; "
+                            f"delete it and {merges_path} to train again, or set VOCAB_PATH and MERGES_PATH")
+        return tokenizer
+    if len(present) == 1:
+        raise UserError(f"found {present[0]} but not its partner among {vocab_path} and {merges_path}; "
+                        "put the missing file there, or delete both to train again")
+    tokenizer = train_tokenizer(training_captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
+    tokenizer.save(vocab_path, merges_path)
+    print(f"tokenizer    {len(tokenizer):,} tokens trained on {len(training_captions):,} captions (hash {tokenizer.hash})")
+    return tokenizer
