@@ -1,7 +1,7 @@
 """A captioner as one artefact: model, tokenizer and preprocessing that belong together.
 
     captioner = load_captioner("checkpoints/my-run/best")     # or a checkpoint_*.pt, or a Hub id
-    captioner.caption_files([Path("photo.jpg")], options)
+    captioner.caption([load_image("photo.jpg")], DecodingOptions(beam_size=3))   # [[(text, Caption), ...]]
     save_captioner(captioner, folder, settings, record)       # what best/ and the Hub repository hold
 
 The folder: model.safetensors, config.json (architecture, settings, tokenizer hash), vocab.json, merges.txt,
@@ -44,8 +44,7 @@ class Captioner:
 
     def caption(self, images: list[Image.Image], options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
         """RGB pictures -> for each its captions, best first, as text and as Caption."""
-        pixels = torch.stack([prepare_pixels(self.image_processor, image) for image in images])
-        return self.caption_pixels(pixels, options)
+        return self.caption_pixels(prepare_pixels(self.image_processor, images), options)
 
     @torch.inference_mode()
     def caption_pixels(self, pixels: torch.Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:

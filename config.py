@@ -49,7 +49,7 @@ DECODER_FF_DIM: int = 512  # width of the feed-forward part of a layer
 DECODER_DROPOUT: float = 0.0  # dropout in the decoder, 0 up to but not including 1
 
 # --- Training ---
-NUM_EPOCHS: int = 5  # passes over the training pairs
+NUM_EPOCHS: int = 4  # passes over the training pairs
 BATCH_SIZE: int = 64  # image-caption pairs a forward pass
 GRADIENT_ACCUMULATION_STEPS: int = 1  # forward passes summed into one optimizer step, 1 or more
 LEARNING_RATE: float = 1e-3  # peak learning rate, > 0

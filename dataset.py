@@ -56,19 +56,22 @@ class ImageTextDataset(Dataset):
 
     def __getitems__(self, indices: list[int]) -> list[dict]:
         """Rows of a whole batch, where each different image is read once."""
-        pixels = {number: self.pixels(number) for number in dict.fromkeys(self.image_numbers[indices].tolist())}
+        numbers = self.image_numbers[indices].tolist()
+        different = list(dict.fromkeys(numbers))
+        pixels = dict(zip(different, self.pixels(different)))
         return [{"image": pixels[number], "image_number": number, "tokens": self.tokens[index]}
-                for index, number in zip(indices, self.image_numbers[indices].tolist())]
+                for index, number in zip(indices, numbers)]
 
     def path(self, number: int) -> Path:
         return self.image_dir / self.names[number]
 
-    def pixels(self, number: int) -> Tensor:
-        """Picture `number` through augmentation and the encoder's preprocessing, (3, H, W)."""
+    def image(self, number: int) -> Image.Image:
         image = load_image(self.path(number))
-        if self.augment:
-            image = augment(image, (self.seed, self.epoch, number))
-        return prepare_pixels(self.image_processor, image)
+        return augment(image, (self.seed, self.epoch, number)) if self.augment else image
+
+    def pixels(self, numbers: list[int]) -> Tensor:
+        """Pictures by number through augmentation and the encoder's preprocessing, (U, 3, H, W)."""
+        return prepare_pixels(self.image_processor, [self.image(number) for number in numbers])
 
 
 def cut(ids: list[int], max_seq_len: int) -> list[int]:

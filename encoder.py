@@ -175,9 +175,9 @@ def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, object]:
         return VisionEncoder(AutoModel.from_config(config, dtype=torch.float32)), image_processor
 
 
-def prepare_pixels(image_processor, image: Image.Image) -> Tensor:
-    """One RGB picture through the encoder's own preprocessing, -> (3, H, W)."""
-    return image_processor(images=image, return_tensors="pt")["pixel_values"][0]
+def prepare_pixels(image_processor, images: list[Image.Image]) -> Tensor:
+    """RGB pictures through the encoder's own preprocessing, -> (U, 3, H, W)."""
+    return image_processor(images=images, return_tensors="pt")["pixel_values"]
 
 
 def token_shape(encoder: VisionEncoder, image_processor) -> tuple[int, int]:
@@ -185,7 +185,7 @@ def token_shape(encoder: VisionEncoder, image_processor) -> tuple[int, int]:
     was_training = encoder.training
     encoder.eval()
     with torch.no_grad():
-        tokens = encoder(prepare_pixels(image_processor, Image.new("RGB", (64, 64)))[None])
+        tokens = encoder(prepare_pixels(image_processor, [Image.new("RGB", (64, 64))]))
     encoder.train(was_training)
     return tokens.shape[1], tokens.shape[2]
 

@@ -90,6 +90,7 @@ PREPARERS = {
 def prepare_raw(settings: Settings) -> PreparedData:
     """Read RAW_DIR whatever its form; what was prepared before is used where RAW_DIR is gone or not named."""
     if settings.RAW_DIR is None:
+        print(f"data         {settings.data_path} is prepared")
         return read_prepared(settings.data_path)
     raw_dir = Path(settings.RAW_DIR).expanduser()
     raw = read_captions(raw_dir, settings.data_path)

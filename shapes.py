@@ -82,6 +82,6 @@ def describe(things: list[Thing], is_row: bool) -> list[str]:
         return [f"{a} {before} {b}", f"{b} {after} {a}", f"there is {a} {before} {b}", f"{a} is {before} {b}",
                 f"a picture of {a} {before} {b}"]
     a, b, c = names
-    way, line = ("from left to right", "a row") if is_row else ("from top to bottom", "a column")
-    return [f"{a} {before} {b} {before} {c}", f"{c} {after} {b} {after} {a}", f"{way} {a}, {b} and {c}",
-            f"{line} of {a}, {b} and {c}", f"a picture of {a}, {b} and {c}, {way}"]
+    way, line = ("left to right", "row") if is_row else ("top to bottom", "column")
+    return [f"{a} {before} {b} {before} {c}", f"{c} {after} {b} {after} {a}", f"{way}: {a}, {b} and {c}",
+            f"a {line} of {a}, {b} and {c}", f"there is a {line} of {a}, {b} and {c}"]

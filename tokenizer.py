@@ -53,12 +53,12 @@ class CaptionTokenizer:
         return [[self.start_id, *encoding.ids, self.end_id] for encoding in self._bpe.encode_batch(captions)]
 
     def decode(self, ids: list[int]) -> str:
-        """The caption up to the first </s>, without special tokens."""
+        """The caption up to the first </s>, without special tokens, on one line."""
         ids = list(ids)
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]
         special = (self.pad_id, self.start_id, self.unk_id)
-        return self._bpe.decode([i for i in ids if i not in special]).strip()
+        return " ".join(self._bpe.decode([i for i in ids if i not in special]).split())
 
     def to_dict(self) -> dict:
         """Plain types for a checkpoint; from_dict() makes the same tokenizer again."""
@@ -118,7 +118,6 @@ def build_tokenizer(settings: Settings, training_captions: list[str]) -> Caption
     present = [path for path in (vocab_path, merges_path) if path.is_file()]
     if len(present) == 2:
         tokenizer = CaptionTokenizer.load(vocab_path, merges_path, settings.LOWERCASE)
-        print(f"tokenizer    {len(tokenizer):,} tokens loaded from {vocab_path} (hash {tokenizer.hash})")
         if len(tokenizer) > settings.VOCAB_SIZE:
             raise UserError(f"{vocab_path} holds {len(tokenizer):,} tokens, VOCAB_SIZE is {settings.VOCAB_SIZE:,}; "
                             f"delete it and {merges_path} to train again, or set VOCAB_PATH and MERGES_PATH")
@@ -128,5 +127,4 @@ def build_tokenizer(settings: Settings, training_captions: list[str]) -> Caption
                         "put the missing file there, or delete both to train again")
     tokenizer = train_tokenizer(training_captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
     tokenizer.save(vocab_path, merges_path)
-    print(f"tokenizer    {len(tokenizer):,} tokens trained on {len(training_captions):,} captions (hash {tokenizer.hash})")
     return tokenizer

@@ -77,9 +77,8 @@ def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: Stop
     start_epoch(loader, progress.epoch, progress.batches_done)
     run.model.train()
     bar = progress_bar(run, loader)
+    started = time.perf_counter()
     for window in windows(loader, settings.GRADIENT_ACCUMULATION_STEPS):
-        started = time.perf_counter()
-
         # forward and backward: the mean over all tokens of the window, whatever its batches hold
         num_tokens = sum(int(batch["target_mask"].sum()) for batch in window)
         loss_sum = 0.0
@@ -102,7 +101,8 @@ def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: Stop
 
         # record
         progress.count(loss_sum, num_tokens, len(window))
-        progress.seconds += time.perf_counter() - started
+        progress.seconds += time.perf_counter() - started  # loading included
+        started = time.perf_counter()
         tracker.log_step(progress.global_step, loss_sum / num_tokens, learning_rate)
         bar.set_postfix(loss=f"{loss_sum / num_tokens:.3f}", lr=f"{learning_rate:.1e}", refresh=False)
         bar.update(sum(len(batch["target_tokens"]) for batch in window))
@@ -225,7 +225,7 @@ def greedy_captions(captioner: Captioner, dataset: ImageTextDataset, numbers: li
     options = DecodingOptions(max_seq_len=settings.MAX_SEQ_LEN)
     captions = []
     for start in range(0, len(numbers), settings.BATCH_SIZE):
-        pixels = torch.stack([dataset.pixels(i) for i in numbers[start : start + settings.BATCH_SIZE]])
+        pixels = dataset.pixels(numbers[start : start + settings.BATCH_SIZE])
         captions += [row[0][0] for row in captioner.caption_pixels(pixels, options)]
     return captions
 
@@ -252,6 +252,7 @@ def start_run(settings: Settings, tokenizer: CaptionTokenizer, steps_per_epoch: 
     optimizer = make_optimizer(model, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
+    print(f"tokenizer    {len(tokenizer):,} tokens, {settings.vocab_path} (hash {tokenizer.hash})")
     print(f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder "
           f"{settings.ENCODER_MODEL_NAME}, {num_image_tokens} image tokens")
     print(f"device       {device}, {str(dtype).removeprefix('torch.')}, torch {torch.__version__}, transformers "

@@ -5,7 +5,7 @@
         hub.files                                               # {"model.safetensors": b"...", ...} as committed
         hub.fail_next(2, 503)                                   # the next two requests get a 503
 
-It knows model repositories with one branch, plain files and LFS files; no xet (client_env() turns it off), no quotas.
+It knows model and dataset repositories with one branch, plain files and LFS files; no xet (client_env() turns it off), no quotas.
 """
 
 import base64
@@ -92,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_request(self) -> None:
         body = self.read_body()  # always, or the connection would be out of step
-        path = unquote(urlsplit(self.path).path)
+        path = unquote(urlsplit(self.path).path).replace("/api/datasets/", "/api/models/")
+        path = path.removeprefix("/datasets")  # models and datasets share one set of names here
         self.hub.requests.append(f"{self.command} {path}")
         if self.hub.failures > 0:
             self.hub.failures -= 1

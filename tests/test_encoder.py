@@ -78,7 +78,7 @@ def test_every_family_becomes_image_tokens_and_is_rebuilt_without_a_network(name
     again.load_state_dict(encoder.state_dict())
     picture = Image.linear_gradient("L").convert("RGB")
     tokens, expected = [
-        e.eval()(prepare_pixels(p, picture)[None]) for e, p in ((again, same_processor), (encoder, processor))
+        e.eval()(prepare_pixels(p, [picture])) for e, p in ((again, same_processor), (encoder, processor))
     ]
     assert torch.equal(tokens, expected)
 

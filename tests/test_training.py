@@ -1,0 +1,210 @@
+"""Whole runs through train.py as a user calls it: what it leaves, how it stops, how exactly it resumes."""
+
+import json
+import math
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from checkpoint import REQUIRED
+from tiny import ROOT, TINY, flags, load_weights, run, same_weights, start, stop_when, train
+
+LAST = "checkpoint_step_00000020.pt"
+RUN = dict(RUN_NAME="a", NUM_EPOCHS=4, CHECKPOINT_EVERY_STEPS=1, AUGMENT="true")  # 4 epochs of 5 steps
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with one run that nothing disturbed, with dropout and augmentation."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert train(folder, **RUN).returncode == 0
+    return folder
+
+
+def copy_data(source, target):
+    shutil.copytree(source / "data", target / "data")
+    return target
+
+
+def weights(folder, name=LAST):
+    return load_weights(folder / "checkpoints/a" / name)
+
+
+def test_a_run_leaves_exactly_these_files(finished):
+    folder = finished / "checkpoints/a"
+    names = sorted(p.name for p in folder.iterdir())
+    steps, bests = ([n for n in names if n.startswith(f"checkpoint_{kind}_")] for kind in ("step", "epoch"))
+    assert steps == ["checkpoint_step_00000019.pt", LAST]  # KEEP_LAST_N is 2
+    assert 1 <= len(bests) <= 2
+    assert sorted(set(names) - {*steps, *bests}) == ["best", "log.jsonl", "loss.png"]
+    assert sorted(str(p.relative_to(folder / "best")) for p in (folder / "best").rglob("*") if p.is_file()) == [
+        "README.md", "config.json", "encoder/config.json", "encoder/preprocessor_config.json", "merges.txt",
+        "model.safetensors", "vocab.json",
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_holds_what_resuming_takes_as_plain_types(finished):
+    checkpoint = torch.load(finished / "checkpoints/a" / LAST, weights_only=True)
+    assert set(REQUIRED) <= set(checkpoint)
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (4, 20)
+    assert checkpoint["config"]["BATCH_SIZE"] == TINY["BATCH_SIZE"]
+
+
+def test_the_log_has_one_line_an_epoch_and_the_plot_is_a_picture(finished):
+    lines = [json.loads(line) for line in (finished / "checkpoints/a/log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4] and [line["global_step"] for line in lines] == [5, 10, 15, 20]
+    assert all(math.isfinite(line["train_loss"]) and math.isfinite(line["val_loss"]) for line in lines)
+    with Image.open(finished / "checkpoints/a/loss.png") as image:
+        image.verify()
+
+
+def test_the_card_holds_the_numbers_of_the_run(finished):
+    lines = [json.loads(line) for line in (finished / "checkpoints/a/log.jsonl").read_text().splitlines()]
+    best = min(lines, key=lambda line: line["val_loss"])
+    card = (finished / "checkpoints/a/best/README.md").read_text()
+    assert f"| validation loss | {best['val_loss']:.4f} |" in card and "| greedy validation captions equal to a reference |" in card
+
+
+def test_each_validation_prints_its_captions_and_the_end_says_what_to_type(finished, tmp_path):
+    result = train(copy_data(finished, tmp_path), NUM_EPOCHS=1)
+    assert "reference: " in result.stdout and "next         python inference.py" in result.stdout
+    command = result.stdout.split("next         python ")[1].split()
+    assert run(command[0], *command[1:], cwd=tmp_path).returncode == 0
+
+
+def test_killed_ten_times_at_random_moments_the_weights_are_those_of_the_undisturbed_run(finished, tmp_path):
+    copy_data(finished, tmp_path)
+    folder, rng = tmp_path / "checkpoints/a", random.Random(time.time_ns())  # other moments each time
+    for kill in range(10):
+        resume = ["--resume-checkpoint-path", "latest"] if list(folder.glob("checkpoint_step_*.pt")) else []
+        process = start("train.py", *flags(**{**TINY, **RUN}), *resume, cwd=tmp_path)
+        state = {p.name for p in folder.glob("checkpoint_step_*.pt")}
+        moment = time.monotonic() + 0.1 * rng.random()
+        stop_when(process, lambda: ({p.name for p in folder.glob("checkpoint_step_*.pt")} != state
+                                    and time.monotonic() > moment), signal.SIGKILL)
+        process.communicate()
+        if (folder / LAST).exists():
+            break
+    final = train(tmp_path, "--resume-checkpoint-path", "latest", **RUN)
+    assert final.returncode == 0 and kill >= 3  # each life made at least one step of 20
+    assert same_weights(weights(tmp_path), weights(finished))
+    old, new = ((f / "checkpoints/a/log.jsonl").read_text().splitlines() for f in (finished, tmp_path))
+    timeless = [[{k: v for k, v in json.loads(line).items() if "second" not in k} for line in log] for log in (old, new)]
+    assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_saves_the_step_exits_cleanly_and_resumes_to_the_bit(finished, tmp_path, number):
+    copy_data(finished, tmp_path)
+    folder = tmp_path / "checkpoints/a"
+    process = start("train.py", *flags(**{**TINY, **RUN, "CHECKPOINT_EVERY_STEPS": "none"}), cwd=tmp_path)
+    stop_when(process, lambda: (folder / "log.jsonl").exists(), number)  # in the second epoch or later
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in err, err
+    if "stopped by" in out:
+        assert f"stopped by {number.name}" in out and "--resume-checkpoint-path" in out
+        assert train(tmp_path, "--resume-checkpoint-path", "latest", **RUN).returncode == 0
+    assert same_weights(weights(tmp_path), weights(finished))
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch(finished, tmp_path):
+    copy_data(finished, tmp_path)
+    same = dict(NUM_EPOCHS=1, DECODER_DROPOUT=0, GROUP_CAPTIONS="false")
+    for name, batch, windows in (("whole", 64, 1), ("parts", 16, 4)):  # 180 pairs: the last window is smaller
+        assert train(tmp_path, RUN_NAME=name, BATCH_SIZE=batch, GRADIENT_ACCUMULATION_STEPS=windows, **same).returncode == 0
+    whole, parts = (load_weights(next((tmp_path / f"checkpoints/{n}").glob("*step_00000003.pt"))) for n in ("whole", "parts"))
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
+
+
+def test_a_non_finite_loss_stops_with_step_rate_and_last_good_checkpoint(finished, tmp_path):
+    copy_data(finished, tmp_path)
+    result = train(tmp_path, RUN_NAME="a", LEARNING_RATE=1e30, WARMUP_STEPS=0, GRADIENT_CLIP_NORM="none",
+                   CHECKPOINT_EVERY_STEPS=1, NUM_EPOCHS=20)  # fmt: skip
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    for part in ("no longer finite at step", "learning rate 9.90e+29", "checkpoint_step_00000001.pt"):
+        assert part in result.stderr
+    for path in (tmp_path / "checkpoints/a").glob("*.pt"):
+        assert all(tensor.isfinite().all() for tensor in load_weights(path).values())
+
+
+def test_a_run_never_starts_over_another(finished):
+    before = {p: p.stat().st_mtime_ns for p in (finished / "checkpoints/a").rglob("*")}
+    result = train(finished, **RUN)
+    assert result.returncode == 1 and "already holds a run" in result.stderr
+    old = train(finished, "--resume-checkpoint-path", "checkpoints/a/checkpoint_step_00000019.pt", **{**RUN, "RUN_NAME": "none"})
+    assert old.returncode == 1 and "goes on after" in old.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in (finished / "checkpoints/a").rglob("*")}
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
+def test_a_checkpoint_that_cannot_be_used_is_one_error_and_nothing_is_overwritten(finished, tmp_path, damage):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "checkpoints/a" / LAST
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:5000] if damage == "cut" else b"not a checkpoint")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    result = train(tmp_path, "--resume-checkpoint-path", f"checkpoints/a/{LAST}", **{**RUN, "RUN_NAME": "none"})
+    assert result.returncode == 1 and LAST in result.stderr and "Traceback" not in result.stderr
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_another_vocabulary_is_refused_with_both_hashes(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "data/shapes" / name).unlink()
+    result = train(tmp_path, "--resume-checkpoint-path", "latest", **{**RUN, "VOCAB_SIZE": 280})
+    assert result.returncode == 1 and result.stderr.count("hash") == 2
+
+
+def test_the_architecture_is_the_checkpoints_and_the_rest_the_settings(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    changes = {**RUN, "DECODER_LAYERS": 2, "LEARNING_RATE": 0.5, "NUM_EPOCHS": 5}
+    result = train(tmp_path, "--resume-checkpoint-path", "latest", **changes)
+    assert result.returncode == 0
+    assert "DECODER_LAYERS stays 1" in result.stdout and "LEARNING_RATE is now 0.5" in result.stdout
+
+
+def test_another_batch_size_in_the_middle_of_an_epoch_is_refused(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    result = train(tmp_path, "--resume-checkpoint-path", "checkpoints/a/checkpoint_step_00000019.pt",
+                   **{**RUN, "RUN_NAME": "b", "BATCH_SIZE": 10})  # fmt: skip
+    assert result.returncode == 1 and "BATCH_SIZE must stay 40" in result.stderr
+
+
+def test_training_stops_early_without_a_better_val_loss(finished, tmp_path):
+    copy_data(finished, tmp_path)
+    result = train(tmp_path, NUM_EPOCHS=30, EARLY_STOPPING_PATIENCE=2, LEARNING_RATE=0.5, WARMUP_STEPS=0)
+    assert result.returncode == 0 and "no better val_loss for 2 validations" in result.stdout
+    assert "epoch  30/30" not in result.stdout
+
+
+def test_validation_comes_every_interval_and_at_the_end(finished, tmp_path):
+    copy_data(finished, tmp_path)
+    train(tmp_path, RUN_NAME="a", NUM_EPOCHS=3, VALIDATION_INTERVAL=2)
+    lines = [json.loads(line) for line in (tmp_path / "checkpoints/a/log.jsonl").read_text().splitlines()]
+    assert [line["val_loss"] is not None for line in lines] == [False, True, True]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_and_resumes_to_the_bit(finished, tmp_path, precision):
+    copy_data(finished, tmp_path)
+    half = {**RUN, "PRECISION": precision}
+    for name in ("a", "b"):
+        assert train(tmp_path, **{**half, "RUN_NAME": name}).returncode == 0
+    folder = tmp_path / "checkpoints/b"
+    (folder / LAST).unlink()
+    assert train(tmp_path, "--resume-checkpoint-path", "latest", **{**half, "RUN_NAME": "b"}).returncode == 0
+    assert same_weights(weights(tmp_path), load_weights(folder / LAST))
+
+
+def test_the_documented_entry_points_exist():
+    for name in ("train.py", "inference.py", "model.py", "dataset.py", "tokenizer.py", "config.py", "prepare_dataset.py",
+                 "checkpoints", "tests", "requirements.txt"):  # fmt: skip
+        assert (ROOT / name).exists()
