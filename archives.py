@@ -1,4 +1,4 @@
-"""Unpack archives from others: nothing lands outside the folder, and a half-done unpacking is not mistaken for a whole."""
+"""Unpack archives from others: nothing lands outside the folder, and half an archive is not mistaken for a whole."""
 
 import os
 import shutil

@@ -116,8 +116,10 @@ def from_folder(folder: Path) -> Captioner:
         raise UserError(f"{folder} is damaged: {error}") from error
     tokenizer = CaptionTokenizer.load(folder / "vocab.json", folder / "merges.txt", lowercase)
     if tokenizer.hash != expected:
-        raise UserError(f"{folder}/vocab.json and merges.txt (hash {tokenizer.hash}) are not the vocabulary the model "
-                        f"was trained with (hash {expected})")
+        raise UserError(
+            f"{folder}/vocab.json and merges.txt (hash {tokenizer.hash}) are not the vocabulary the model "
+            f"was trained with (hash {expected})"
+        )
     return assemble(folder, architecture, encoder_files, weights, tokenizer, config)
 
 

@@ -67,8 +67,10 @@ def read_captions(raw_dir: Path, data_path: Path) -> RawCaptions:
                 except (csv.Error, json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
                     raise UserError(f"{files[0]} is no {form.name}: {type(error).__name__} {error}") from error
                 return finish(raw, raw_dir, data_path)
-    raise UserError(f"no captions recognised in {raw_dir}, which holds {listing(raw_dir)}; expected one of: "
-                    + "; ".join(f"{form.pattern} ({form.name})" for form in FORMS))
+    raise UserError(
+        f"no captions recognised in {raw_dir}, which holds {listing(raw_dir)}; expected one of: "
+        + "; ".join(f"{form.pattern} ({form.name})" for form in FORMS)
+    )
 
 
 def finish(raw: RawCaptions, raw_dir: Path, data_path: Path) -> RawCaptions:
@@ -105,8 +107,10 @@ def find_images(raw: RawCaptions, raw_dir: Path, data_path: Path) -> Path:
         best = max([unpacked, *sorted(p for p in unpacked.rglob("*") if p.is_dir())], key=count)
         if count(best):
             return best
-    raise UserError(f"none of the images named in {raw.files[0]} ({sample[0]} first) is in {raw_dir}; put the pictures, "
-                    f"or their archive, there (for example into {raw_dir / 'Images'})")
+    raise UserError(
+        f"none of the images named in {raw.files[0]} ({sample[0]} first) is in {raw_dir}; put the pictures, "
+        f"or their archive, there (for example into {raw_dir / 'Images'})"
+    )
 
 
 def text_of(path: Path) -> str:
@@ -191,7 +195,9 @@ def read_json_lines(raw: RawCaptions) -> None:
             name = row.get("image") or row["file_name"]
             captions = row.get("captions") or [row["text"] if "text" in row else row["caption"]]
         except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{raw.files[0]}, line {number}: expected {{\"image\": ..., \"caption\": ...}} ({error})") from None
+            raise UserError(
+                f'{raw.files[0]}, line {number}: expected {{"image": ..., "caption": ...}} ({error})'
+            ) from None
         for caption in captions:
             raw.add(name, caption)
         if "split" in row:
@@ -237,7 +243,9 @@ def read_text_files(raw: RawCaptions) -> None:
     pictures = {path.stem: path.name for path in raw.files[0].parent.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES}
     raw.files = [path for path in raw.files if path.stem in pictures]
     if not raw.files:
-        raise UserError("text files, but none with the name of a picture: expected photo.jpg and photo.txt side by side")
+        raise UserError(
+            "text files, but none with the name of a picture: expected photo.jpg and photo.txt side by side"
+        )
     for path in raw.files:
         for line in text_of(path).splitlines() or [""]:
             raw.add(pictures[path.stem], line)

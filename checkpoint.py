@@ -11,6 +11,7 @@ weights_only=True, so a pickle that would run code is refused.
 import pickle
 import random
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -30,7 +31,7 @@ REQUIRED = (
 
 
 def make_checkpoint(run) -> dict:
-    """Everything that continuing `run` (train.Run) exactly takes."""
+    """Everything that continuing `run` (run.Run) exactly takes."""
     progress = run.progress.to_dict()
     return {
         "epoch": progress["epoch"],
@@ -86,11 +87,15 @@ def read_checkpoint(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is refused: it is damaged or holds Python objects that could run code; "
-                        "expected a checkpoint_*.pt written by train.py") from error
+        raise UserError(
+            f"{path} is refused: it is damaged or holds Python objects that could run code; "
+            "expected a checkpoint_*.pt written by train.py"
+        ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise UserError(f"{path} is damaged or cut short ({first_line(error)}); take an older checkpoint of its folder, "
-                        "or start anew without RESUME_CHECKPOINT_PATH") from error
+        raise UserError(
+            f"{path} is damaged or cut short ({first_line(error)}); take an older checkpoint of its folder, "
+            "or start anew without RESUME_CHECKPOINT_PATH"
+        ) from error
     missing = [key for key in REQUIRED if key not in checkpoint] if isinstance(checkpoint, dict) else list(REQUIRED)
     if missing:
         raise UserError(f"{path} is no checkpoint of train.py: it lacks {', '.join(missing[:3])}")
@@ -113,27 +118,41 @@ def find_resume_path(settings) -> Path | None:
     newest = [files[-1] for folder in folders if (files := numbered(folder, STEP_FILE))]
     if not newest:
         where = folders[0] if settings.RUN_NAME else parent
-        raise UserError(f"RESUME_CHECKPOINT_PATH is 'latest', but {where} holds no checkpoint_step_*.pt; "
-                        "start without it, or name a file")
+        raise UserError(
+            f"RESUME_CHECKPOINT_PATH is 'latest', but {where} holds no checkpoint_step_*.pt; "
+            "start without it, or name a file"
+        )
     return max(newest, key=lambda path: path.stat().st_mtime)
 
 
 def restore(run, checkpoint: dict, path: Path) -> None:
     """Put `run` where the checkpoint left off. Raises UserError when they do not belong together."""
     if checkpoint["tokenizer"]["hash"] != run.tokenizer.hash:
-        raise UserError(f"{path} was trained with the vocabulary of hash {checkpoint['tokenizer']['hash']}, "
-                        f"{run.settings.vocab_path} has hash {run.tokenizer.hash}; put the old vocab.json and "
-                        "merges.txt back, or start a new run")
+        raise UserError(
+            f"{path} was trained with the vocabulary of hash {checkpoint['tokenizer']['hash']}, "
+            f"{run.settings.vocab_path} has hash {run.tokenizer.hash}; put the old vocab.json and "
+            "merges.txt back, or start a new run"
+        )
+    progress = checkpoint["progress"]
+    if progress["batches_done"] and progress["num_pairs"] != run.progress.num_pairs:
+        raise UserError(
+            f"{path} stops in the middle of an epoch of {progress['num_pairs']:,} training pairs, now there are "
+            f"{run.progress.num_pairs:,}; put the data back as it was, or start a new run"
+        )
     try:
         run.model.load_state_dict(checkpoint["model_state_dict"])
         restore_optimizer(
             run.optimizer, run.scheduler, checkpoint["optimizer_state_dict"], checkpoint["scheduler_state_dict"]
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path} does not fit the model of these settings: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(
+            f"{path} does not fit the model of these settings: {' '.join(str(error).split())[:300]}"
+        ) from error
     run.scaler.load_state_dict(checkpoint["scaler"])
-    run.progress.load_dict(checkpoint["progress"])
+    run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
     restore_rng(checkpoint["rng"])
+    if run.folder != path.parent and (path.parent / "best").is_dir():  # a branch may find no better one of its own
+        shutil.copytree(path.parent / "best", run.folder / "best", dirs_exist_ok=True)
 
 
 def rng_state() -> dict:

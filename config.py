@@ -59,7 +59,7 @@ WEIGHT_DECAY: float = 0.01  # AdamW weight decay on matrices (not on biases, nor
 ADAM_BETA2: float = 0.98  # AdamW second-moment decay, above 0 and below 1
 GRADIENT_CLIP_NORM: float | None = 1.0  # largest gradient norm, > 0
 LABEL_SMOOTHING: float = 0.0  # share of the target spread over the vocabulary, 0 up to but not including 1
-PRECISION: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # autocast; auto: bf16 or fp16 on cuda, fp16 on mps, fp32 on cpu
+PRECISION: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # autocast; auto: 16 bits on cuda and mps, fp32 on cpu
 DEVICE: str | None = None  # "cpu", "cuda", "cuda:1", "mps"; None takes the best there is
 SEED: int = 42  # seeds weights, order, dropout, augmentation, drawn pictures and hashed splits
 

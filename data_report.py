@@ -43,13 +43,15 @@ def format_report(report: dict, raw, data_path: Path) -> str:
         f"images       {report['images']:,}: {splits}",
         f"captions     {report['captions']:,}; captions an image: {per_image}",
         *histogram(report["words_per_caption"]),
-        f"cut          {report['captions_cut']:,} captions are longer than MAX_SEQ_LEN ({report['max_seq_len']} tokens)",
+        f"cut          {report['captions_cut']:,} captions exceed MAX_SEQ_LEN ({report['max_seq_len']} tokens)",
         f"bad images   {report['bad_images']:,} missing or unreadable"
         + (f", left out and listed in {data_path / 'bad_images.txt'}" if report["bad_images"] else ""),
     ]
     twins = report["duplicates_across_splits"]
-    lines.append(f"duplicates   {len(twins):,} pictures stand in more than one split"
-                 + (f", for example {' and '.join(twins[0][:2])}" if twins else ""))
+    lines.append(
+        f"duplicates   {len(twins):,} pictures stand in more than one split"
+        + (f", for example {' and '.join(twins[0][:2])}" if twins else "")
+    )
     return "\n".join(lines + [f"note         {note}" for note in raw.notes])
 
 

@@ -30,6 +30,7 @@ from images import load_image
 from settings import Settings
 from tokenizer import CaptionTokenizer
 
+
 class ImageTextDataset(Dataset):
     """Pairs (image, caption) of one split; rows are {"image", "image_number", "tokens"}.
 
@@ -59,8 +60,10 @@ class ImageTextDataset(Dataset):
         numbers = self.image_numbers[indices].tolist()
         different = list(dict.fromkeys(numbers))
         pixels = dict(zip(different, self.pixels(different)))
-        return [{"image": pixels[number], "image_number": number, "tokens": self.tokens[index]}
-                for index, number in zip(indices, numbers)]
+        return [
+            {"image": pixels[number], "image_number": number, "tokens": self.tokens[index]}
+            for index, number in zip(indices, numbers)
+        ]
 
     def path(self, number: int) -> Path:
         return self.image_dir / self.names[number]

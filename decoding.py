@@ -40,8 +40,9 @@ class DecodingOptions:
         if self.temperature > 0 and self.beam_size > 1:
             problems.append("sampling (temperature above 0) and beam search (beam above 1) exclude each other")
         if self.temperature == 0 and self.num_captions > self.beam_size:
-            problems.append(f"{self.num_captions} captions need a beam of at least {self.num_captions} "
-                            "or a temperature above 0")
+            problems.append(
+                f"{self.num_captions} captions need a beam of at least {self.num_captions} or a temperature above 0"
+            )
         if not 0 < self.top_p <= 1 or self.top_k < 0:
             problems.append(f"top-p must be above 0 and at most 1, top-k 0 or more, got {self.top_p} and {self.top_k}")
         if min(self.beam_size, self.num_captions) < 1:
@@ -65,8 +66,10 @@ def generate(model, image_tokens: Tensor, tokenizer, options: DecodingOptions) -
         raise ValueError("; ".join(problems))
     search = sample if options.temperature > 0 else greedy if options.beam_size == 1 else beam
     tokens, scores = search(model, image_tokens, tokenizer.start_id, tokenizer.end_id, options)
-    return [[to_caption(t, s, tokenizer.end_id) for t, s in zip(rows, row_scores)]
-            for rows, row_scores in zip(tokens.tolist(), scores.tolist())]
+    return [
+        [to_caption(t, s, tokenizer.end_id) for t, s in zip(rows, row_scores)]
+        for rows, row_scores in zip(tokens.tolist(), scores.tolist())
+    ]
 
 
 def to_caption(tokens: list[int], score: float, end_id: int) -> Caption:

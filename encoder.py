@@ -1,6 +1,6 @@
 """Vision encoders: any model AutoModel loads, or a small ViT from scratch, as images -> image tokens.
 
-    encoder, image_processor = load_encoder(settings)   # weights and preprocessing from a Hub id, a folder, or "scratch"
+    encoder, image_processor = load_encoder(settings)   # from a Hub id, a folder, or "scratch"
     image_tokens = encoder(images)                      # (U, 3, H, W) -> (U, S, E)
     files = describe_encoder(encoder, image_processor)  # {"config.json": "...", ...}: enough to build both again
     encoder, image_processor = rebuild_encoder(files)   # same shapes, weights still to be loaded; needs no network
@@ -69,11 +69,15 @@ class VisionEncoder(nn.Module):
             return
         blocks = self.blocks()
         if trainable > len(blocks):
-            raise UserError(f"ENCODER_TRAINABLE is {trainable}, but this encoder has {len(blocks)} blocks; "
-                            f"expected 1 to {len(blocks)}, \"none\" or \"all\"")
+            raise UserError(
+                f"ENCODER_TRAINABLE is {trainable}, but this encoder has {len(blocks)} blocks; "
+                f'expected 1 to {len(blocks)}, "none" or "all"'
+            )
         first = next(blocks[len(blocks) - trainable].parameters())
         reached = False
-        for parameter in self.parameters():  # in the order of definition: what comes after the block is nearer the output
+        for (
+            parameter
+        ) in self.parameters():  # in the order of definition: what comes after the block is nearer the output
             reached = reached or parameter is first
             parameter.requires_grad_(reached)
 
@@ -115,7 +119,9 @@ def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, object]:
     )
     encoder = VisionEncoder(AutoModel.from_config(config))
     with torch.no_grad():
-        encoder.backbone.embeddings.position_embeddings[0, 1:] = position_waves(side // config.patch_size, config.hidden_size)
+        encoder.backbone.embeddings.position_embeddings[0, 1:] = position_waves(
+            side // config.patch_size, config.hidden_size
+        )
     return encoder, ViTImageProcessor(size={"height": side, "width": side})
 
 
@@ -139,14 +145,18 @@ def pretrained_encoder(name: str) -> tuple[VisionEncoder, object]:
             backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot load the encoder {name!r}: {reason} Expected a Hub id that can be reached, a local "
-                        "folder with config.json and weights, or 'scratch' (--encoder-model-name)") from error
+        raise UserError(
+            f"cannot load the encoder {name!r}: {reason} Expected a Hub id that can be reached, a local "
+            "folder with config.json and weights, or 'scratch' (--encoder-model-name)"
+        ) from error
     encoder = VisionEncoder(backbone)
     used = {name for name, _ in backbone.named_parameters()}
     missing = [key for key in report["missing_keys"] if key in used and not is_text(key)]
     if missing:
-        raise UserError(f"the weights of encoder {name!r} lack {len(missing)} tensors, {missing[0]} first: "
-                        "the file does not belong to its config.json")
+        raise UserError(
+            f"the weights of encoder {name!r} lack {len(missing)} tensors, {missing[0]} first: "
+            "the file does not belong to its config.json"
+        )
     return encoder, image_processor
 
 

@@ -1,7 +1,7 @@
 """What a user can put right is a UserError: one clear line instead of a traceback.
 
-    if __name__ == "__main__":
-        run_script(main)        # `--debug` anywhere on the command line shows the traceback
+if __name__ == "__main__":
+    run_script(main)        # `--debug` anywhere on the command line shows the traceback
 """
 
 import sys
@@ -25,5 +25,11 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
     except (UserError, OSError) as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def message(error: Exception) -> str:
+    """The error's text; of one that a loader process passed on, without the traceback that torch puts before it."""
+    text = str(error).strip()
+    return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text

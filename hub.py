@@ -87,8 +87,10 @@ class HubUploader:
             return f"hub          {self.url} ({times}, the last: {self.last_uploaded})\n"
         there = f"; {self.repo_id} holds: {self.last_uploaded}" if self.num_uploaded else ""
         private = " --private" if self.private else ""
-        return (f"hub          the newest best was not uploaded: {self.failure}{there}. By hand:\n"
-                f"    hf upload {self.repo_id} {shlex.quote(str(self.folder))} . --repo-type model{private}\n")
+        return (
+            f"hub          the newest best was not uploaded: {self.failure}{there}. By hand:\n"
+            f"    hf upload {self.repo_id} {shlex.quote(str(self.folder))} . --repo-type model{private}\n"
+        )
 
     def take_snapshot(self) -> Path:
         """A copy that costs no space: hard links, beside the folder. Files replaced later stay as they were here."""

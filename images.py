@@ -32,7 +32,9 @@ def load_image(path: Path) -> Image.Image:
         reason = "there is no such file"
     except Image.DecompressionBombError:
         reason = f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
-    except Exception as error:  # decoders raise what they like on damaged files: OSError, SyntaxError, struct.error, ...
+    except (
+        Exception
+    ) as error:  # decoders raise what they like on damaged files: OSError, SyntaxError, struct.error, ...
         reason = f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
     raise ImageError(f"cannot read {path}: {reason}")
 

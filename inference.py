@@ -17,27 +17,37 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import config
 from errors import UserError, run_script
 from files import write_atomically
 from images import IMAGE_SUFFIXES, ImageError, load_image
+from settings import Settings, constants
 
 
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python inference.py", description="Caption pictures with a trained captioner.",
+def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python inference.py", description="Caption pictures.",
                                      allow_abbrev=False)  # fmt: skip
-    parser.add_argument("pictures", nargs="+", help="picture files, folders of pictures, or patterns like 'photos/*.jpg'")
+    parser.add_argument(
+        "pictures", nargs="+", help="picture files, folders of pictures, or patterns like 'photos/*.jpg'"
+    )
     parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
-    parser.add_argument("--beam", type=int, default=config.BEAM_SIZE, help="beams of beam search, 1 is greedy")
-    parser.add_argument("--length-penalty", type=float, default=config.LENGTH_PENALTY,
-                        help="a beam's log-probability is divided by length ** this")
+    parser.add_argument("--beam", type=int, default=settings.BEAM_SIZE, help="beams of beam search, 1 is greedy")
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        default=settings.LENGTH_PENALTY,
+        help="a beam's log-probability is divided by length ** this",
+    )
     parser.add_argument("--num-captions", type=int, default=1, help="captions a picture, best first")
-    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="above 0: sampling")
-    parser.add_argument("--top-k", type=int, default=config.TOP_K, help="sampling: the k likeliest tokens, 0 for all")
-    parser.add_argument("--top-p", type=float, default=config.TOP_P, help="sampling: the likeliest share of probability")
+    parser.add_argument("--temperature", type=float, default=settings.TEMPERATURE, help="above 0: sampling")
+    parser.add_argument("--top-k", type=int, default=settings.TOP_K, help="sampling: the k likeliest tokens, 0 for all")
+    parser.add_argument(
+        "--top-p", type=float, default=settings.TOP_P, help="sampling: the likeliest share of probability"
+    )
     parser.add_argument("--seed", type=int, help="sampling: the same seed gives the same captions")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures captioned at once")
-    parser.add_argument("--device", default=config.DEVICE, help="cpu, cuda, cuda:1 or mps; default: the best there is")
+    parser.add_argument(
+        "--device", default=settings.DEVICE, help="cpu, cuda, cuda:1 or mps; default: the best there is"
+    )
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="form of the output")
     parser.add_argument("--output", help="write to this file instead of the screen")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -67,8 +77,9 @@ def find_pictures(patterns: list[str]) -> list[Path]:
 def newest_best(checkpoint_dir: str) -> Path:
     folders = [path.parent for path in Path(checkpoint_dir).glob("*/best/config.json")]
     if not folders:
-        raise UserError(f"{checkpoint_dir}/ holds no trained captioner; run `python train.py` first, or name one with "
-                        "--checkpoint")
+        raise UserError(
+            f"{checkpoint_dir}/ holds no trained captioner; run `python train.py` first, or name one with --checkpoint"
+        )
     return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
 
 
@@ -130,9 +141,10 @@ def collect(rows: Iterator[dict], total: int, output_format: str, to_screen: boo
 
 
 def main(argv: list[str]) -> int:
-    arguments = parse_arguments(argv)
+    settings = constants()
+    arguments = parse_arguments(argv, settings)
     paths = find_pictures(arguments.pictures)
-    checkpoint = arguments.checkpoint or newest_best(config.CHECKPOINT_DIR)
+    checkpoint = arguments.checkpoint or newest_best(settings.CHECKPOINT_DIR)
 
     from bundle import load_captioner  # torch and transformers take seconds: after what can go wrong without them
     from decoding import DecodingOptions

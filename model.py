@@ -161,7 +161,9 @@ class ImageToTextModel(nn.Module):
         }
         self.encoder = encoder
         # the norm first: the scale of the last feature map differs a hundredfold between encoders
-        self.projection = nn.Sequential(nn.LayerNorm(encoder_embed_dim), nn.Linear(encoder_embed_dim, decoder_embed_dim))
+        self.projection = nn.Sequential(
+            nn.LayerNorm(encoder_embed_dim), nn.Linear(encoder_embed_dim, decoder_embed_dim)
+        )
         self.decoder = CaptionDecoder(
             decoder_vocab_size, decoder_embed_dim, decoder_heads, decoder_layers, decoder_ff_dim,
             decoder_max_seq_len, decoder_dropout, decoder_pad_idx,

@@ -53,7 +53,9 @@ def make_scheduler(optimizer: torch.optim.Optimizer, settings: Settings, total_s
     return make(optimizer, warmup, total_steps)
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, scheduler: LambdaLR, optimizer_state: dict, scheduler_state: dict):
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, scheduler: LambdaLR, optimizer_state: dict, scheduler_state: dict
+):
     """Load moments and step from a checkpoint, while learning rates, decay and betas stay those of today's settings.
 
     With unchanged settings the values are the checkpoint's own, to the bit.

@@ -3,7 +3,7 @@
     python prepare_dataset.py                                       # the drawn shapes
     python prepare_dataset.py --dataset flickr8k --raw-dir PATH     # any raw form, recognised by looking
 
-Writes DATA_DIR/<DATASET>/: captions.json ({"image file name": ["caption", ...]}), splits.json (train, val and test lists),
+Writes DATA_DIR/<DATASET>/: captions.json ({"image file name": ["caption", ...]}), splits.json (three lists),
 dataset.json (where the images lie and what all was made from) and bad_images.txt. train.py calls it too; where nothing
 has changed it does nothing.
 """
@@ -109,7 +109,7 @@ def download_flickr30k(settings: Settings) -> Path:
     except Exception as error:  # its errors have no common base: HTTP, cache, names
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot download {settings.FLICKR30K_REPO_ID} ({reason}); put {' and '.join(HUB_FILES)}, or any other form "
+            f"cannot download {settings.FLICKR30K_REPO_ID} ({reason}); put {' and '.join(HUB_FILES)}, or another form "
             "of Flickr30k, into a folder and name it with --raw-dir"
         ) from error
     return paths[0].parent
@@ -148,8 +148,10 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
     changed = [name for name in {**manifest["inputs"], **inputs} if manifest["inputs"].get(name) != inputs.get(name)]
     edited = [name for name, digest in manifest["outputs"].items() if file_hash(data_path / name) != digest]
     if edited:
-        raise UserError(f"{data_path} was made from other inputs ({', '.join(changed)}), but {', '.join(edited)} was edited "
-                        "since; move it away to prepare again, or set DATA_DIR to another folder")
+        raise UserError(
+            f"{data_path} was made from other inputs ({', '.join(changed)}), but {', '.join(edited)} was edited "
+            "since; move it away to prepare again, or set DATA_DIR to another folder"
+        )
     print(f"data         preparing {data_path} again, changed: {', '.join(changed)}")
     return None
 
@@ -164,12 +166,16 @@ def read_prepared(data_path: Path) -> PreparedData:
         image_dir = data_path / manifest["image_dir"]  # an absolute one stays itself
         unknown = [name for names in splits.values() for name in names if name not in captions]
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{data_path} is damaged ({error}); delete it and run python prepare_dataset.py again") from error
+        raise UserError(
+            f"{data_path} is damaged ({error}); delete it and run python prepare_dataset.py again"
+        ) from error
     if unknown:
         raise UserError(f"{data_path}/splits.json names {unknown[0]}, which captions.json does not hold")
     if not image_dir.is_dir():
-        raise UserError(f"the images of {data_path} were in {image_dir}, which is gone; put them back, or name the folder "
-                        "with --raw-dir")
+        raise UserError(
+            f"the images of {data_path} were in {image_dir}, which is gone; put them back, or name the folder "
+            "with --raw-dir"
+        )
     return PreparedData(captions, {split: splits.get(split, []) for split in SPLITS}, image_dir)
 
 
@@ -199,8 +205,10 @@ def make_splits(raw: RawCaptions, settings: Settings) -> dict[str, list[str]]:
             splits[hash_split(name, settings.SEED, settings.VAL_FRACTION, settings.TEST_FRACTION)].append(name)
     for split in ("train", "val"):
         if not splits[split]:
-            raise UserError(f"the {split} split of {raw.source} is empty ({len(raw.captions):,} images in all); "
-                            "more pictures or another VAL_FRACTION are needed")
+            raise UserError(
+                f"the {split} split of {raw.source} is empty ({len(raw.captions):,} images in all); "
+                "more pictures or another VAL_FRACTION are needed"
+            )
     return splits
 
 
@@ -216,7 +224,9 @@ def check_images(raw: RawCaptions, names: list[str]) -> tuple[dict[str, str], di
 
     good, bad = {}, {}
     with ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(check, names), total=len(names), desc="checking", unit=" pictures", leave=False, disable=None)
+        bar = tqdm(
+            pool.map(check, names), total=len(names), desc="checking", unit=" pictures", leave=False, disable=None
+        )
         for name, (digest, reason) in zip(names, bar):
             if reason is None:
                 good[name] = digest
@@ -226,7 +236,7 @@ def check_images(raw: RawCaptions, names: list[str]) -> tuple[dict[str, str], di
 
 
 def finish(settings: Settings, raw: RawCaptions, inputs: dict) -> PreparedData:
-    """Split, check, leave out what is bad, write, report. dataset.json comes last: without it nothing counts as made."""
+    """Split, check, leave out what is bad, write, report; dataset.json comes last, nothing counts as made without it."""
     data_path = settings.data_path
     splits = make_splits(raw, settings)
     hashes, bad = check_images(raw, list(raw.captions))
@@ -234,8 +244,10 @@ def finish(settings: Settings, raw: RawCaptions, inputs: dict) -> PreparedData:
     write_atomically(data_path / "bad_images.txt", "".join(f"{name}\t{reason}\n" for name, reason in bad.items()))
     share = len(bad) / len(raw.captions)
     if share > settings.BAD_IMAGE_LIMIT:
-        raise UserError(f"{len(bad):,} of {len(raw.captions):,} images ({share:.1%}) are missing or unreadable, BAD_IMAGE_LIMIT "
-                        f"is {settings.BAD_IMAGE_LIMIT:.1%}; they are listed in {data_path / 'bad_images.txt'}")
+        raise UserError(
+            f"{len(bad):,} of {len(raw.captions):,} images ({share:.1%}) are missing or unreadable, BAD_IMAGE_LIMIT "
+            f"is {settings.BAD_IMAGE_LIMIT:.1%}; they are listed in {data_path / 'bad_images.txt'}"
+        )
     captions = {name: texts for name, texts in raw.captions.items() if name in hashes}
     splits = {split: [name for name in names if name in hashes] for split, names in splits.items()}
     if unsplit := len(captions) - sum(map(len, splits.values())):

@@ -1,7 +1,7 @@
 """One checked, read-only snapshot of the settings: config.py < presets/NAME.yaml < command-line flags.
 
-    settings = load_settings(sys.argv[1:])      # raises SettingsError with every problem found, not just the first
-    settings.LEARNING_RATE, settings.to_dict()  # the snapshot travels with the run: checkpoint, W&B, model card
+settings = load_settings(sys.argv[1:])      # raises SettingsError with every problem found, not just the first
+settings.LEARNING_RATE, settings.to_dict()  # the snapshot travels with the run: checkpoint, W&B, model card
 """
 
 import difflib
@@ -20,7 +20,7 @@ PRESET_DIR = Path(__file__).parent / "presets"
 CONFIG_FILE = Path(config.__file__)
 TYPES = typing.get_type_hints(config)  # {"LEARNING_RATE": float, ...}, in the order of config.py
 
-# Settings that decide the shape of the model or the meaning of its tokens: a checkpoint's own values win over config.py.
+# What decides the shape of the model or the meaning of its tokens: a checkpoint's own values win over config.py.
 ARCHITECTURE = (
     "ENCODER_MODEL_NAME", "SCRATCH_IMAGE_SIZE", "SCRATCH_PATCH_SIZE", "SCRATCH_EMBED_DIM", "SCRATCH_LAYERS",
     "SCRATCH_HEADS", "DECODER_EMBED_DIM", "DECODER_HEADS", "DECODER_LAYERS", "DECODER_FF_DIM", "MAX_SEQ_LEN",
@@ -51,8 +51,11 @@ class SettingsError(UserError):
     """Settings that cannot be used; the message lists every problem with what was expected."""
 
     def __init__(self, problems: list[str]):
-        super().__init__("cannot start: " + "; ".join(problems) if len(problems) == 1 else
-                         f"cannot start, {len(problems)} problems:\n  - " + "\n  - ".join(problems))
+        super().__init__(
+            "cannot start: " + "; ".join(problems)
+            if len(problems) == 1
+            else f"cannot start, {len(problems)} problems:\n  - " + "\n  - ".join(problems)
+        )
 
 
 class Settings:
@@ -83,12 +86,17 @@ class Settings:
         return Path(self.MERGES_PATH.replace("{data}", str(self.data_path)))
 
 
+def constants() -> Settings:
+    """What config.py says now, unchecked."""
+    return Settings({name: getattr(config, name) for name in TYPES})
+
+
 def load_settings(argv: list[str] = (), **overrides) -> Settings:
     """Merge config.py, the preset, the flags in argv and overrides (values by name), and check the result."""
     problems: list[str] = []
     flags = parse_flags(list(argv), problems)
     preset = flags.pop("PRESET", None)
-    values = {name: getattr(config, name) for name in TYPES}
+    values = constants().to_dict()
     for source in (read_preset(preset, problems) if preset else {}, flags, overrides):
         for name, value in source.items():
             set_value(values, name, value, problems)
@@ -232,8 +240,9 @@ def path_problems(settings: Settings) -> list[str]:
     if settings.RAW_DIR is not None and not Path(settings.RAW_DIR).exists():
         problems.append(f"RAW_DIR {settings.RAW_DIR} does not exist")
     if settings.RAW_DIR is None and settings.DATASET in ("flickr8k", "coco", "folder") and not prepared:
-        problems.append(f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded "
-                        "(--raw-dir PATH)")
+        problems.append(
+            f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded (--raw-dir PATH)"
+        )
     name = settings.ENCODER_MODEL_NAME
     if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not Path(name).is_dir():
         problems.append(f"ENCODER_MODEL_NAME {name} is no folder here; expected a local folder, a Hub id or 'scratch'")
@@ -272,4 +281,4 @@ def help_text(usage: str) -> str:
         elif setting := re.match(r"([A-Z][A-Z0-9_]*): .+? = (.+?)  # (.+)", line):
             flag = "--" + setting[1].lower().replace("_", "-")
             lines.append(f"  {flag:<32}{setting[3]} (default: {setting[2]})")
-    return "\n".join(lines)
+    return "\n".join(lines + ["", "  --debug                         show the traceback of an error"])

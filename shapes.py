@@ -60,7 +60,9 @@ def draw_scene(things: list[Thing], is_row: bool, rng: random.Random) -> Image.I
     return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def draw_thing(draw: ImageDraw.ImageDraw, shape: str, color: tuple[int, int, int], x: float, y: float, r: float) -> None:
+def draw_thing(
+    draw: ImageDraw.ImageDraw, shape: str, color: tuple[int, int, int], x: float, y: float, r: float
+) -> None:
     if shape == "circle":
         draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
     elif shape == "square":
@@ -74,14 +76,29 @@ def describe(things: list[Thing], is_row: bool) -> list[str]:
     names = ["a " + " ".join(thing) for thing in things]
     if len(names) == 1:
         size, color, shape = things[0]
-        return [names[0], f"there is {names[0]}", f"one {size} {color} {shape}", f"a picture of {names[0]}",
-                f"{names[0]} and nothing else"]
+        return [
+            names[0],
+            f"there is {names[0]}",
+            f"one {size} {color} {shape}",
+            f"a picture of {names[0]}",
+            f"{names[0]} and nothing else",
+        ]
     before, after = ("left of", "right of") if is_row else ("above", "below")
     if len(names) == 2:
         a, b = names
-        return [f"{a} {before} {b}", f"{b} {after} {a}", f"there is {a} {before} {b}", f"{a} is {before} {b}",
-                f"a picture of {a} {before} {b}"]
+        return [
+            f"{a} {before} {b}",
+            f"{b} {after} {a}",
+            f"there is {a} {before} {b}",
+            f"{a} is {before} {b}",
+            f"a picture of {a} {before} {b}",
+        ]
     a, b, c = names
     way, line = ("left to right", "row") if is_row else ("top to bottom", "column")
-    return [f"{a} {before} {b} {before} {c}", f"{c} {after} {b} {after} {a}", f"{way}: {a}, {b} and {c}",
-            f"a {line} of {a}, {b} and {c}", f"there is a {line} of {a}, {b} and {c}"]
+    return [
+        f"{a} {before} {b} {before} {c}",
+        f"{c} {after} {b} {after} {a}",
+        f"{way}: {a}, {b} and {c}",
+        f"a {line} of {a}, {b} and {c}",
+        f"there is a {line} of {a}, {b} and {c}",
+    ]

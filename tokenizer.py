@@ -84,8 +84,9 @@ class CaptionTokenizer:
         except UserError as error:
             raise UserError(f"{vocab_path}: {error}") from None
         except Exception as error:  # tokenizers raises bare Exceptions for merges that do not fit the vocabulary
-            raise UserError(f"cannot read the tokenizer {vocab_path}, {merges_path}: {error}; "
-                            "delete both files to train it again") from None
+            raise UserError(
+                f"cannot read the tokenizer {vocab_path}, {merges_path}: {error}; delete both files to train it again"
+            ) from None
 
 
 def make_bpe(model: models.BPE, lowercase: bool) -> Tokenizer:
@@ -119,12 +120,16 @@ def build_tokenizer(settings: Settings, training_captions: list[str]) -> Caption
     if len(present) == 2:
         tokenizer = CaptionTokenizer.load(vocab_path, merges_path, settings.LOWERCASE)
         if len(tokenizer) > settings.VOCAB_SIZE:
-            raise UserError(f"{vocab_path} holds {len(tokenizer):,} tokens, VOCAB_SIZE is {settings.VOCAB_SIZE:,}; "
-                            f"delete it and {merges_path} to train again, or set VOCAB_PATH and MERGES_PATH")
+            raise UserError(
+                f"{vocab_path} holds {len(tokenizer):,} tokens, VOCAB_SIZE is {settings.VOCAB_SIZE:,}; "
+                f"delete it and {merges_path} to train again, or set VOCAB_PATH and MERGES_PATH"
+            )
         return tokenizer
     if len(present) == 1:
-        raise UserError(f"found {present[0]} but not its partner among {vocab_path} and {merges_path}; "
-                        "put the missing file there, or delete both to train again")
+        raise UserError(
+            f"found {present[0]} but not its partner among {vocab_path} and {merges_path}; "
+            "put the missing file there, or delete both to train again"
+        )
     tokenizer = train_tokenizer(training_captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
     tokenizer.save(vocab_path, merges_path)
     return tokenizer

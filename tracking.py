@@ -120,8 +120,10 @@ def setup_wandb(settings: Settings, run_dir: Path) -> NoTracker:
             settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_TIMEOUT),
         )  # fmt: skip
     except Exception as error:
-        raise UserError(f"W&B cannot start: {first_line(error)}; run `wandb login`, check the connection, or train "
-                        "with --wandb-mode offline (or off)") from error
+        raise UserError(
+            f"W&B cannot start: {first_line(error)}; run `wandb login`, check the connection, or train "
+            "with --wandb-mode offline (or off)"
+        ) from error
     folder = Path(run_dir) / "wandb" / Path(run.settings.sync_dir).name
     tracker = WandbTracker(run, run.url if settings.WANDB_MODE == "online" else None, folder)
     tracker.print_place()
@@ -162,8 +164,9 @@ def write_log(path: Path, history: list[dict]) -> None:
 
 def valid_json(record: dict) -> dict:
     """NaN and infinities are no JSON: null."""
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in record.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()
+    }
 
 
 def plot_losses(path: Path, history: list[dict]) -> None:
@@ -180,8 +183,16 @@ def plot_losses(path: Path, history: list[dict]) -> None:
     if validation:
         axes.plot(*zip(*validation), color="tab:orange", marker=marker, markersize=4, label="validation")
         epoch, loss = min(validation, key=lambda point: point[1])
-        axes.plot(epoch, loss, color="tab:red", marker="*", markersize=13, linestyle="none", zorder=3,
-                  label=f"best: {loss:.3f} (epoch {epoch})")
+        axes.plot(
+            epoch,
+            loss,
+            color="tab:red",
+            marker="*",
+            markersize=13,
+            linestyle="none",
+            zorder=3,
+            label=f"best: {loss:.3f} (epoch {epoch})",
+        )
     axes.set(xlabel="epoch", ylabel="cross-entropy, nats a token")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)

@@ -13,59 +13,33 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bundle import Captioner, bundle_config, load_captioner, save_captioner
+from bundle import Captioner, load_captioner, save_captioner
 from checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, restore, save_checkpoint
 from dataset import ImageTextDataset, make_loader, start_epoch
 from decoding import DecodingOptions
-from encoder import describe_encoder, load_encoder, token_shape
 from errors import UserError, run_script
+from files import write_atomically
 from hub import make_uploader
 from loss import CaptionLoss
-from model import ImageToTextModel
-from optimization import autocast, make_optimizer, make_scaler, make_scheduler, pick_device, pick_precision
+from model_card import model_card
+from optimization import autocast
 from prepare_dataset import prepare
-from progress import Progress
-from settings import ARCHITECTURE, Settings, help_text, load_settings
+from run import Run, choose_folder, settings_for_resume, start_run
+from settings import Settings, help_text, load_settings
 from stopping import Stopped, StopSignal
 from tokenizer import CaptionTokenizer, build_tokenizer
 from tracking import plot_losses, setup_wandb, write_log
 
 USAGE = "python train.py [--preset NAME] [--setting VALUE ...]"
-IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
-
-
-@dataclass
-class Run:
-    """All that training changes or needs; checkpoint.py saves it and puts it back."""
-
-    settings: Settings
-    folder: Path
-    model: ImageToTextModel
-    tokenizer: CaptionTokenizer
-    image_processor: object
-    encoder_files: dict[str, str]
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LambdaLR
-    scaler: torch.amp.GradScaler
-    device: torch.device
-    dtype: torch.dtype
-    progress: Progress
-
-    @property
-    def captioner(self) -> Captioner:
-        config = bundle_config(self.model, self.tokenizer, self.settings)
-        return Captioner(self.model, self.tokenizer, self.image_processor, config)
 
 
 def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: StopSignal) -> dict:
@@ -149,7 +123,7 @@ def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tenso
 
 
 def stop_if_not_finite(run: Run, loss_sum: float, norm: float, learning_rate: float) -> None:
-    """Checked before the step, so no checkpoint ever holds broken weights. The fp16 scaler handles its own overflows."""
+    """Checked before the step, so no checkpoint holds broken weights. The fp16 scaler handles its own overflows."""
     if math.isfinite(loss_sum) and (math.isfinite(norm) or run.scaler.is_enabled()):
         return
     what = "the loss" if not math.isfinite(loss_sum) else "the gradient"
@@ -200,10 +174,12 @@ def report_epoch(run: Run, record: dict, is_best: bool, val_dataset: ImageTextDa
     plot_losses(run.folder / "loss.png", run.progress.history)
     tracker.log_epoch(record, record["global_step"])
     validated = record["val_loss"] is not None
-    print(f"epoch {record['epoch']:>3}/{run.settings.NUM_EPOCHS}  train_loss {record['train_loss']:.4f}"
-          + (f"  val_loss {record['val_loss']:.4f}{' best' if is_best else '     '}" if validated else "")
-          + f"  lr {record['learning_rate']:.1e}  {record['examples_per_second']:,.0f} examples/s"
-          f"  {timedelta(seconds=round(record['seconds']))}")
+    print(
+        f"epoch {record['epoch']:>3}/{run.settings.NUM_EPOCHS}  train_loss {record['train_loss']:.4f}"
+        + (f"  val_loss {record['val_loss']:.4f}{' best' if is_best else '     '}" if validated else "")
+        + f"  lr {record['learning_rate']:.1e}  {record['examples_per_second']:,.0f} examples/s"
+        f"  {timedelta(seconds=round(record['seconds']))}"
+    )
     if validated and run.settings.NUM_SAMPLE_CAPTIONS:
         rows = sample_captions(run, val_dataset)
         for path, caption, references in rows:
@@ -221,7 +197,9 @@ def sample_captions(run: Run, dataset: ImageTextDataset) -> list[tuple[Path, str
     return [(dataset.path(i), caption, dataset.references[i]) for i, caption in zip(numbers, captions)]
 
 
-def greedy_captions(captioner: Captioner, dataset: ImageTextDataset, numbers: list[int], settings: Settings) -> list[str]:
+def greedy_captions(
+    captioner: Captioner, dataset: ImageTextDataset, numbers: list[int], settings: Settings
+) -> list[str]:
     options = DecodingOptions(max_seq_len=settings.MAX_SEQ_LEN)
     captions = []
     for start in range(0, len(numbers), settings.BATCH_SIZE):
@@ -230,78 +208,7 @@ def greedy_captions(captioner: Captioner, dataset: ImageTextDataset, numbers: li
     return captions
 
 
-def start_run(settings: Settings, tokenizer: CaptionTokenizer, steps_per_epoch: int, folder: Path) -> Run:
-    """A fresh run: model, optimizer and schedule as the settings and the seed make them."""
-    device = pick_device(settings.DEVICE)
-    dtype = pick_precision(settings, device)
-    torch.manual_seed(settings.SEED)
-    encoder, image_processor = load_encoder(settings)
-    num_image_tokens, encoder_embed_dim = token_shape(encoder, image_processor)
-    model = ImageToTextModel(
-        encoder,
-        encoder_embed_dim,
-        decoder_vocab_size=len(tokenizer),
-        decoder_embed_dim=settings.DECODER_EMBED_DIM,
-        decoder_heads=settings.DECODER_HEADS,
-        decoder_layers=settings.DECODER_LAYERS,
-        decoder_ff_dim=settings.DECODER_FF_DIM,
-        decoder_max_seq_len=settings.MAX_SEQ_LEN,
-        decoder_dropout=settings.DECODER_DROPOUT,
-        decoder_pad_idx=tokenizer.pad_id,
-    ).to(device)
-    optimizer = make_optimizer(model, settings)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in model.parameters()) - trained
-    print(f"tokenizer    {len(tokenizer):,} tokens, {settings.vocab_path} (hash {tokenizer.hash})")
-    print(f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder "
-          f"{settings.ENCODER_MODEL_NAME}, {num_image_tokens} image tokens")
-    print(f"device       {device}, {str(dtype).removeprefix('torch.')}, torch {torch.__version__}, transformers "
-          f"{transformers.__version__}")
-    return Run(
-        settings, folder, model, tokenizer, image_processor, describe_encoder(encoder, image_processor), optimizer,
-        make_scheduler(optimizer, settings, settings.NUM_EPOCHS * steps_per_epoch), make_scaler(device, dtype),
-        device, dtype, Progress(),
-    )  # fmt: skip
-
-
-def choose_folder(settings: Settings, resume: Path | None, checkpoint: dict | None) -> Path:
-    """The run's folder. Raises UserError where an older run's files would be overwritten."""
-    name = settings.RUN_NAME or f"{settings.DATASET}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = resume.parent if resume and settings.RUN_NAME is None else Path(settings.CHECKPOINT_DIR) / name
-    later = [p for p in numbered(folder, STEP_FILE) if resume is None or number_of(p) > checkpoint["global_step"]]
-    if later and resume is None:
-        raise UserError(f"{folder} already holds a run ({later[-1].name}); continue it with "
-                        "--resume-checkpoint-path latest, or take another --run-name")
-    if later:
-        raise UserError(f"{folder} goes on after {resume.name} ({later[-1].name}); resume the latest, or branch off "
-                        "with another --run-name")
-    return folder
-
-
-def number_of(path: Path) -> int:
-    return int(STEP_FILE.fullmatch(path.name)[1])
-
-
-def settings_for_resume(settings: Settings, checkpoint: dict, path: Path) -> Settings:
-    """The checkpoint's architecture, today's other settings; every difference is printed."""
-    old = checkpoint["config"]
-    changed = {name: old[name] for name in settings.to_dict() if name in old and old[name] != getattr(settings, name)}
-    changed.pop("RESUME_CHECKPOINT_PATH", None)
-    in_the_middle = checkpoint["progress"]["batches_done"] > 0
-    for name in IN_THE_MIDDLE:
-        if in_the_middle and name in changed:
-            raise UserError(f"{path} stops in the middle of an epoch, where {name} must stay {old[name]} "
-                            f"(now {getattr(settings, name)}); change it at the end of an epoch")
-    print(f"resume       {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']:,})")
-    for name, value in changed.items():
-        if name in ARCHITECTURE:
-            print(f"             {name} stays {value!r} as in the checkpoint, not {getattr(settings, name)!r}")
-        else:
-            print(f"             {name} is now {getattr(settings, name)!r}, was {value!r}")
-    return settings.replace(**{name: value for name, value in changed.items() if name in ARCHITECTURE})
-
-
-def finish(run: Run, val_dataset: ImageTextDataset, uploader, argv: list[str]) -> None:
+def finish(run: Run, val_dataset: ImageTextDataset, uploader) -> None:
     """Use what was made: caption validation pictures with best/, complete its card, say what to type next."""
     best, count = run.folder / "best", min(run.settings.NUM_EXACT_CAPTIONS, len(val_dataset.names))
     if count:
@@ -310,7 +217,7 @@ def finish(run: Run, val_dataset: ImageTextDataset, uploader, argv: list[str]) -
         exact = sum(is_exact(captions[i], val_dataset.references[i], run.tokenizer) for i in range(count))
         print(f"exact        {exact} of {count} greedy validation captions ({exact / count:.1%}) equal a reference")
         record = run.progress.history[run.progress.best_epoch - 1] | {"exact": exact, "captioned": count}
-        save_captioner(captioner, best, run.settings, record)
+        write_atomically(best / "README.md", model_card(captioner.model, run.settings, record))
         uploader.upload(best, "Model card with the final numbers")
     print(f"best         epoch {run.progress.best_epoch}, val_loss {run.progress.best_val_loss:.4f}: {best}")
     print(f"next         python inference.py {val_dataset.path(0)} --checkpoint {best}")
@@ -334,26 +241,24 @@ def main(argv: list[str]) -> int | None:
     data = prepare(settings)
     captions = data.captions_of("train")
     tokenizer = build_tokenizer(settings, captions)
-    steps_per_epoch = math.ceil(math.ceil(len(captions) / settings.BATCH_SIZE) / settings.GRADIENT_ACCUMULATION_STEPS)
-    run = start_run(settings, tokenizer, steps_per_epoch, folder)
-    train_set = ImageTextDataset(data, "train", tokenizer, run.image_processor, settings)
-    val_set = ImageTextDataset(data, "val", tokenizer, run.image_processor, settings)
+    run = start_run(settings, tokenizer, len(captions), folder)
+    train_set, val_set = (ImageTextDataset(data, s, tokenizer, run.image_processor, settings) for s in ("train", "val"))
     train_loader = make_loader(train_set, settings, tokenizer.pad_id, shuffle=True)
     val_loader = make_loader(val_set, settings, tokenizer.pad_id, shuffle=False)
-    run.progress.num_pairs = len(train_set)
     if checkpoint:
         restore(run, checkpoint, resume)
 
     uploader = make_uploader(settings)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with setup_wandb(settings, folder) as tracker, StopSignal() as stop:
             fit(run, train_loader, val_loader, tracker, uploader, stop)
-        finish(run, val_set, uploader, argv)
+        finish(run, val_set, uploader)
     except Stopped as signal_name:
         path = save_checkpoint(run)
-        print(f"stopped by {signal_name} at step {run.progress.global_step:,}; continue with\n"
-              f"    python train.py {' '.join(argv)} --resume-checkpoint-path {path}")
+        print(
+            f"stopped by {signal_name} at step {run.progress.global_step:,}; continue with\n"
+            f"    python train.py {' '.join(argv)} --resume-checkpoint-path {path}"
+        )
     finally:
         print(uploader.close(), end="")
     return 0

@@ -210,7 +210,7 @@ def json_lines(body: bytes) -> list[dict]:
 
 
 def split_repo(path: str) -> tuple[str, str]:
-    """"user/name/tree/main" -> ("user/name", "tree/main")."""
+    """ "user/name/tree/main" -> ("user/name", "tree/main")."""
     parts = path.split("/", 2)
     return "/".join(parts[:2]), parts[2] if len(parts) > 2 else ""
 

@@ -29,7 +29,9 @@ def read(raw_dir):
 
 
 def test_flickr8k_as_shipped_with_its_split_lists(raw_dir):
-    (raw_dir / "Flickr8k.token.txt").write_text("a.jpg#0\tA dog runs .\na.jpg#1\tA  dog .\nb.jpg#0\tCats\nc.jpg.1#0\tx\n")
+    (raw_dir / "Flickr8k.token.txt").write_text(
+        "a.jpg#0\tA dog runs .\na.jpg#1\tA  dog .\nb.jpg#0\tCats\nc.jpg.1#0\tx\n"
+    )
     (raw_dir / "Flickr_8k.trainImages.txt").write_text("a.jpg\n")
     (raw_dir / "Flickr_8k.devImages.txt").write_text("b.jpg\n")
     raw = read(raw_dir)
@@ -48,16 +50,19 @@ def test_kaggle_flickr8k_with_commas_in_captions(raw_dir):
 
 
 def test_the_broken_row_of_kaggles_flickr30k_is_kept(raw_dir):
-    (raw_dir / "results.csv").write_text("image_name| comment_number| comment\na.jpg| 0| Two men .\n"
-                                         "b.jpg| 4   A dog runs across the grass .\n")
+    (raw_dir / "results.csv").write_text(
+        "image_name| comment_number| comment\na.jpg| 0| Two men .\nb.jpg| 4   A dog runs across the grass .\n"
+    )
     raw = read(raw_dir)
     assert raw.captions["b.jpg"] == ["A dog runs across the grass."] and "line 3 repaired" in raw.notes[0]
 
 
 def test_karpathys_json_sends_restval_to_train(raw_dir):
     pictures(raw_dir, "val2014/x.jpg", "val2014/y.jpg")
-    images = [{"filename": name, "filepath": "val2014", "split": split, "sentences": [{"raw": "A man ."}, {"raw": "Men"}]}
-              for name, split in (("x.jpg", "restval"), ("y.jpg", "test"))]
+    images = [
+        {"filename": name, "filepath": "val2014", "split": split, "sentences": [{"raw": "A man ."}, {"raw": "Men"}]}
+        for name, split in (("x.jpg", "restval"), ("y.jpg", "test"))
+    ]
     (raw_dir / "dataset_coco.json").write_text(json.dumps({"images": images}))
     raw = read(raw_dir)
     assert raw.splits == {"train": ["val2014/x.jpg"], "test": ["val2014/y.jpg"]}
@@ -67,8 +72,10 @@ def test_karpathys_json_sends_restval_to_train(raw_dir):
 def test_coco_captions_keep_their_official_split(raw_dir):
     pictures(raw_dir, "train2017/1.jpg", "val2017/2.jpg")
     for part, number in (("train2017", 1), ("val2017", 2)):
-        content = {"images": [{"id": number, "file_name": f"{number}.jpg"}],
-                   "annotations": [{"image_id": number, "caption": "A bus."}, {"image_id": number, "caption": " "}]}
+        content = {
+            "images": [{"id": number, "file_name": f"{number}.jpg"}],
+            "annotations": [{"image_id": number, "caption": "A bus."}, {"image_id": number, "caption": " "}],
+        }
         (raw_dir / "annotations").mkdir(exist_ok=True)
         (raw_dir / "annotations" / f"captions_{part}.json").write_text(json.dumps(content))
     raw = read(raw_dir)

@@ -5,11 +5,20 @@ import pickle
 
 import pytest
 import torch
+from tiny import tiny_settings
 
-from checkpoint import BEST_FILE, REQUIRED, STEP_FILE, find_resume_path, numbered, read_checkpoint, restore_rng, rng_state
+from checkpoint import (
+    BEST_FILE,
+    REQUIRED,
+    STEP_FILE,
+    find_resume_path,
+    numbered,
+    read_checkpoint,
+    restore_rng,
+    rng_state,
+)
 from errors import UserError
 from files import atomic_file, write_atomically
-from tiny import tiny_settings
 
 
 class Evil:

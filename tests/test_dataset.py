@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
 from dataset import CaptionBatchSampler, ImageTextDataset, augment, collate_fn, cut, make_loader, start_epoch
 from images import ImageError
-from tiny import tiny_settings, tiny_tokenizer
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
+from tiny import tiny_model, tiny_tokenizer
 
 from decoding import DecodingOptions, draw, generate, keep_likely
-from tiny import tiny_model, tiny_tokenizer
 
 END = 2
 
@@ -28,7 +28,9 @@ def caption_ids(model, options, tokens=None):
 def test_captions_are_the_same_with_and_without_the_cache(options):
     model, _ = tiny_model()
     options = dict(max_seq_len=12, **options)
-    assert caption_ids(model, DecodingOptions(**options)) == caption_ids(model, DecodingOptions(use_cache=False, **options))
+    assert caption_ids(model, DecodingOptions(**options)) == caption_ids(
+        model, DecodingOptions(use_cache=False, **options)
+    )
 
 
 @pytest.mark.parametrize("options", [dict(), dict(beam_size=3), dict(temperature=1.0, seed=5, num_captions=2)])
@@ -87,14 +89,18 @@ def test_a_wide_beam_finds_the_best_captions_of_all(table, length_penalty):
 
 
 def test_beam_search_beats_greedy_where_the_likeliest_word_leads_astray():
-    greedy, beam = (generate(Chain(TABLES[0]), torch.zeros(1, 1, 1), tiny_tokenizer(), DecodingOptions(6, beam_size=k))[0][0]
-                    for k in (1, 3))
+    greedy, beam = (
+        generate(Chain(TABLES[0]), torch.zeros(1, 1, 1), tiny_tokenizer(), DecodingOptions(6, beam_size=k))[0][0]
+        for k in (1, 3)
+    )
     assert greedy.tokens[0] == 3 and beam.tokens == [4]
 
 
 def test_captions_that_never_end_come_last_and_say_so():
     never = [[0.2] * 5, [0.1, 0.1, 0.1, 0.6, 0.1], [0.2] * 5, [0.0, 0.0, 0.0, 1.0, 0.0], [0.2] * 5]
-    row = generate(Chain(never), torch.zeros(1, 1, 1), tiny_tokenizer(), DecodingOptions(4, beam_size=2, num_captions=2))[0]
+    row = generate(
+        Chain(never), torch.zeros(1, 1, 1), tiny_tokenizer(), DecodingOptions(4, beam_size=2, num_captions=2)
+    )[0]
     assert [c.finished for c in row] == sorted([c.finished for c in row], reverse=True)
     greedy = generate(Chain(never), torch.zeros(1, 1, 1), tiny_tokenizer(), DecodingOptions(4))[0][0]
     assert greedy.tokens == [3, 3, 3] and not greedy.finished

@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from tiny import SHARED, tiny_settings
 from transformers import (
     BitImageProcessor,
     CLIPConfig,
@@ -25,9 +26,10 @@ from transformers import (
 
 from encoder import describe_encoder, load_encoder, prepare_pixels, rebuild_encoder, token_shape
 from errors import UserError
-from tiny import SHARED, tiny_settings
 
-SMALL = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=16)
+SMALL = dict(
+    hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=16
+)
 TEXT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=64,
             bos_token_id=1, eos_token_id=2, pad_token_id=0)  # fmt: skip
 SIZE = {"height": 32, "width": 32}
@@ -93,7 +95,9 @@ def test_weights_stored_in_half_precision_load_in_full(tmp_path):
 def test_the_last_blocks_and_what_follows_are_tuned(tmp_path):
     save("vit", tmp_path)
     encoder, _ = load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE=1))
-    tuned = {name.removeprefix("backbone.").rsplit(".", 1)[0] for name, p in encoder.named_parameters() if p.requires_grad}
+    tuned = {
+        name.removeprefix("backbone.").rsplit(".", 1)[0] for name, p in encoder.named_parameters() if p.requires_grad
+    }
     assert "layernorm" in tuned and all(name.startswith(("layers.2.", "layernorm")) for name in tuned)
     with pytest.raises(UserError, match="has 3 blocks"):
         load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE=4))
@@ -124,7 +128,9 @@ def test_an_encoder_that_cannot_be_loaded_is_one_clear_error(damage, tmp_path):
     elif damage == "no weights":
         (tmp_path / "model.safetensors").unlink()
     else:
-        ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained(tmp_path / "other")
+        ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained(
+            tmp_path / "other"
+        )
         (tmp_path / "other/model.safetensors").replace(tmp_path / "model.safetensors")
     with pytest.raises(UserError) as caught:
         load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE="none"))

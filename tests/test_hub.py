@@ -1,6 +1,6 @@
 """Uploads and downloads with the real Hub client against tests/hub_stub.py, in processes of their own.
 
-    python -m pytest tests/test_hub.py
+python -m pytest tests/test_hub.py
 """
 
 import os
@@ -53,8 +53,15 @@ def write_best(folder: Path, files: dict[str, bytes] = FILES) -> Path:
 
 def start(script: str, stub: HubStub, folder: Path, **env: str) -> subprocess.Popen:
     env = stub.client_env(folder / "hf_home", PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", **env)
-    return subprocess.Popen([sys.executable, "-c", script], env=env, cwd=folder, text=True, stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=env,
+        cwd=folder,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def finish(process: subprocess.Popen) -> tuple[str, str]:
@@ -124,7 +131,9 @@ def test_a_newer_best_during_an_upload_is_not_lost_and_each_upload_is_its_snapsh
     """The first is held on its way while best/ is replaced twice: the second gives way, the third follows."""
     stub.gate.clear()
     write_best(tmp_path)
-    process = start(UPLOADER + """
+    process = start(
+        UPLOADER
+        + """
 import os, shutil
 def replace_best(content):
     shutil.copytree("best", "fresh")
@@ -140,7 +149,10 @@ uploader.upload(Path("best"), "third")
 shutil.rmtree("best")
 print("queued")
 print(uploader.close(), end="")
-""", stub, tmp_path)
+""",
+        stub,
+        tmp_path,
+    )
     assert stub.held.wait(20)
     process.stdin.write("\n")
     process.stdin.flush()

@@ -24,10 +24,14 @@ def test_exif_rotation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn clockwise
     loaded = save(picture, tmp_path / "a.jpg", exif=exif, quality=95)
-    assert loaded.size == (20, 40) and near(loaded.getpixel((10, 3)), RED, 30) and near(loaded.getpixel((10, 35)), WHITE)
+    assert (
+        loaded.size == (20, 40) and near(loaded.getpixel((10, 3)), RED, 30) and near(loaded.getpixel((10, 35)), WHITE)
+    )
 
 
-@pytest.mark.parametrize("mode, value, expected", [("L", 100, (100,) * 3), ("1", 1, WHITE), ("CMYK", (0, 255, 255, 0), RED)])
+@pytest.mark.parametrize(
+    "mode, value, expected", [("L", 100, (100,) * 3), ("1", 1, WHITE), ("CMYK", (0, 255, 255, 0), RED)]
+)
 def test_greyscale_bilevel_and_cmyk_become_rgb(tmp_path, mode, value, expected):
     loaded = save(Image.new(mode, (8, 8), value), tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))
     assert loaded.mode == "RGB" and near(loaded.getpixel((4, 4)), expected)

@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 import torch
+from hub_stub import HubStub
 from PIL import Image
+from tiny import run, train
 
 from bundle import load_captioner
 from decoding import DecodingOptions
-from hub_stub import HubStub
 from images import load_image
 from model import ImageToTextModel
-from tiny import run, train
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,11 @@ def test_one_picture_prints_just_the_caption_of_the_newest_best(trained):
 
 def test_folders_and_patterns_name_each_picture_once(trained):
     result = infer(trained, "photos", "photos/*.png", "photos/two.jpg", "--batch-size", 2)
-    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["photos/one.png", "photos/three.webp", "photos/two.jpg"]
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [
+        "photos/one.png",
+        "photos/three.webp",
+        "photos/two.jpg",
+    ]
 
 
 def test_a_bad_file_is_named_on_stderr_and_the_rest_go_on(trained, tmp_path):
@@ -67,11 +71,17 @@ def test_folder_checkpoint_and_hub_give_the_same_caption(trained, tmp_path):
     run_folder = trained / "checkpoints/a"
     best_file = max(run_folder.glob("checkpoint_epoch_*.pt"), key=lambda p: int(p.name.split("_")[2]))
     with HubStub() as hub:
-        files = {str(p.relative_to(run_folder / "best")): p.read_bytes() for p in (run_folder / "best").rglob("*") if p.is_file()}
+        files = {
+            str(p.relative_to(run_folder / "best")): p.read_bytes()
+            for p in (run_folder / "best").rglob("*")
+            if p.is_file()
+        }
         hub.add("me/captioner", {**files, "extra.bin": b"a pickle that is none of our business"})
         online = {**hub.client_env(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-        captions = [infer(trained, "photos/one.png", "--checkpoint", c, **online).stdout
-                    for c in ("checkpoints/a/best", best_file, "me/captioner")]
+        captions = [
+            infer(trained, "photos/one.png", "--checkpoint", c, **online).stdout
+            for c in ("checkpoints/a/best", best_file, "me/captioner")
+        ]
         assert not any("extra.bin" in request for request in hub.requests)
     assert captions[0].strip() and len(set(captions)) == 1
 
@@ -84,7 +94,9 @@ def test_from_pretrained_brings_the_trained_weights(trained):
 
 
 def test_sampling_repeats_with_a_seed(trained):
-    sampled = [infer(trained, "photos/one.png", "--temperature", 1, "--num-captions", 3, "--seed", s).stdout for s in (1, 1, 2)]
+    sampled = [
+        infer(trained, "photos/one.png", "--temperature", 1, "--num-captions", 3, "--seed", s).stdout for s in (1, 1, 2)
+    ]
     assert sampled[0] == sampled[1] != sampled[2] and len(sampled[0].splitlines()) == 3
 
 

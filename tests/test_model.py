@@ -1,14 +1,16 @@
 """The model: what a token may see, what is tied, what it learns."""
 
 import torch
+from tiny import tiny_model, tiny_tokenizer
 
 from loss import CaptionLoss
-from tiny import tiny_model, tiny_tokenizer
 
 
 def inputs(images: int = 2, length: int = 6):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(images, 3, 32, 32, generator=generator), torch.randint(4, 260, (images, length), generator=generator)
+    return torch.randn(images, 3, 32, 32, generator=generator), torch.randint(
+        4, 260, (images, length), generator=generator
+    )
 
 
 def test_a_token_never_sees_the_ones_after_it():

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from tiny import tiny_model, tiny_settings
 
 from errors import UserError
-from optimization import make_optimizer, make_scheduler, make_scaler, pick_device, pick_precision, restore_optimizer
-from tiny import tiny_model, tiny_settings
+from optimization import make_optimizer, make_scaler, make_scheduler, pick_device, pick_precision, restore_optimizer
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group():
@@ -37,7 +37,9 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule, halfway, 
         rates.append(scheduler.get_last_lr()[0])
         optimizer.step()
         scheduler.step()
-    assert [rates[0], rates[5], rates[10], rates[60], rates[110]] == pytest.approx([0.0, 0.5, 1.0, halfway, end], abs=1e-6)
+    assert [rates[0], rates[5], rates[10], rates[60], rates[110]] == pytest.approx(
+        [0.0, 0.5, 1.0, halfway, end], abs=1e-6
+    )
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate():
@@ -76,8 +78,10 @@ def test_after_a_resume_the_learning_rate_is_that_of_the_settings(new_rate):
 
 def test_the_scaler_works_for_fp16_alone():
     cpu = torch.device("cpu")
-    enabled = [make_scaler(cpu, pick_precision(tiny_settings(PRECISION=p), cpu)).is_enabled()
-               for p in ("fp32", "bf16", "fp16", "auto")]
+    enabled = [
+        make_scaler(cpu, pick_precision(tiny_settings(PRECISION=p), cpu)).is_enabled()
+        for p in ("fp32", "bf16", "fp16", "auto")
+    ]
     assert enabled == [False, False, True, False]
 
 

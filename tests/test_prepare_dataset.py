@@ -7,14 +7,14 @@ import tarfile
 import zipfile
 
 import pytest
+from hub_stub import HubStub
 from PIL import Image
+from tiny import SHARED, run, tiny_settings
 
 from archives import unpack
 from errors import UserError
-from hub_stub import HubStub
 from prepare_dataset import hash_split, prepare, read_prepared
 from settings import load_settings
-from tiny import SHARED, run, tiny_settings
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def own(tmp_path):
 
 
 def settings_for(raw, **changes):
-    values = dict(DATASET="folder", RAW_DIR=str(raw), DATA_DIR=str(raw.parent / "data"), VAL_FRACTION=0.2, TEST_FRACTION=0.2)
+    values = dict(
+        DATASET="folder", RAW_DIR=str(raw), DATA_DIR=str(raw.parent / "data"), VAL_FRACTION=0.2, TEST_FRACTION=0.2
+    )
     return tiny_settings(**{**values, **changes})
 
 
@@ -123,7 +125,7 @@ def test_the_report_counts_what_matters(own, tmp_path):
     assert report["duplicates_across_splits"] == [sorted((one, other), key=twins.index)]
     assert (report["images"], report["captions"], report["captions_cut"], report["bad_images"]) == (40, 81, 1, 0)
     assert report["captions_per_image"] == {"2": 39, "3": 1}
-    for part in ("40: train", "81;", "1 captions are longer than MAX_SEQ_LEN", "1 pictures stand in more than one split",
+    for part in ("40: train", "81;", "1 captions exceed MAX_SEQ_LEN", "1 pictures stand in more than one split",
                  "next         python train.py --dataset folder"):  # fmt: skip
         assert part in result.stdout
 

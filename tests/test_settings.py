@@ -2,11 +2,11 @@
 
 import pytest
 import yaml
+from tiny import run
 
 import config
 import settings as settings_module
 from settings import PRESET_DIR, TYPES, SettingsError, help_text, load_settings
-from tiny import run
 
 
 def problems(*argv, **overrides) -> str:
@@ -32,8 +32,13 @@ def test_every_constant_has_a_flag_of_its_type():
 def test_all_problems_are_reported_together():
     message = problems("--lerning-rate", "1", "--decoder-heads", "7", "--num-epochs", "many", "--raw-dir", "/nowhere",
                        "--top-p", "0")  # fmt: skip
-    for part in ("did you mean LEARNING_RATE", "DECODER_EMBED_DIM (128) must be a multiple of DECODER_HEADS (7)",
-                 "NUM_EPOCHS must be a whole number, got 'many'", "/nowhere does not exist", "TOP_P must be above 0"):
+    for part in (
+        "did you mean LEARNING_RATE",
+        "DECODER_EMBED_DIM (128) must be a multiple of DECODER_HEADS (7)",
+        "NUM_EPOCHS must be a whole number, got 'many'",
+        "/nowhere does not exist",
+        "TOP_P must be above 0",
+    ):
         assert part in message
 
 
@@ -58,8 +63,10 @@ def test_none_switches_off_and_words_are_read_as_numbers():
 
 
 def test_encoder_trainable_takes_words_and_numbers():
-    values = [load_settings(["--encoder-model-name", "a/b", "--encoder-trainable", v]).ENCODER_TRAINABLE
-              for v in ("none", "all", "2")]
+    values = [
+        load_settings(["--encoder-model-name", "a/b", "--encoder-trainable", v]).ENCODER_TRAINABLE
+        for v in ("none", "all", "2")
+    ]
     assert values == ["none", "all", 2]
 
 

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from tiny import CAPTIONS, tiny_settings, tiny_tokenizer
 
 from errors import UserError
-from tiny import CAPTIONS, tiny_settings, tiny_tokenizer
 from tokenizer import SPECIAL_TOKENS, CaptionTokenizer, build_tokenizer, train_tokenizer
 
 

@@ -1,6 +1,6 @@
 """log.jsonl, loss.png and Weights & Biases: the real wandb, offline, in processes of their own.
 
-    python -m pytest tests/test_tracking.py
+python -m pytest tests/test_tracking.py
 """
 
 import json
@@ -47,8 +47,15 @@ def run_python(script: str, mode: str, folder: Path, **env: str) -> subprocess.C
     """A process without the user's W&B settings and with a home of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     clean |= {"HOME": str(folder), "USERPROFILE": str(folder), "PYTHONPATH": str(ROOT), **env}
-    return subprocess.run([sys.executable, "-c", PREPARE + script, mode], cwd=folder, env=clean, text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", PREPARE + script, mode],
+        cwd=folder,
+        env=clean,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 def read_wandb(folder: Path) -> list:
@@ -117,14 +124,18 @@ def test_offline_says_how_to_send_the_run_and_nothing_else(tmp_path):
 
 def test_an_error_inside_finishes_the_run_as_failed_and_goes_through(tmp_path):
     script = "\n".join("    " + line for line in LOG.splitlines())
-    result = run_python(f"""
+    result = run_python(
+        f"""
 try:
 {script}
         raise RuntimeError("out of memory")
 finally:
     import wandb
     print("still open:", wandb.run)
-""", "offline", tmp_path)
+""",
+        "offline",
+        tmp_path,
+    )
     assert "RuntimeError: out of memory" in result.stderr and "still open: None" in result.stdout
     assert exit_codes(read_wandb(tmp_path)) == [1]
 

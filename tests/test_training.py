@@ -2,17 +2,22 @@
 
 import json
 import math
+import os
+import pty
 import random
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 from PIL import Image
+from tiny import ROOT, TINY, environment, flags, load_weights, run, same_weights, start, stop_when, train
 
 from checkpoint import REQUIRED
-from tiny import ROOT, TINY, flags, load_weights, run, same_weights, start, stop_when, train
 
 LAST = "checkpoint_step_00000020.pt"
 RUN = dict(RUN_NAME="a", NUM_EPOCHS=4, CHECKPOINT_EVERY_STEPS=1, AUGMENT="true")  # 4 epochs of 5 steps
@@ -57,7 +62,12 @@ def test_a_checkpoint_holds_what_resuming_takes_as_plain_types(finished):
 
 def test_the_log_has_one_line_an_epoch_and_the_plot_is_a_picture(finished):
     lines = [json.loads(line) for line in (finished / "checkpoints/a/log.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2, 3, 4] and [line["global_step"] for line in lines] == [5, 10, 15, 20]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4] and [line["global_step"] for line in lines] == [
+        5,
+        10,
+        15,
+        20,
+    ]
     assert all(math.isfinite(line["train_loss"]) and math.isfinite(line["val_loss"]) for line in lines)
     with Image.open(finished / "checkpoints/a/loss.png") as image:
         image.verify()
@@ -67,7 +77,10 @@ def test_the_card_holds_the_numbers_of_the_run(finished):
     lines = [json.loads(line) for line in (finished / "checkpoints/a/log.jsonl").read_text().splitlines()]
     best = min(lines, key=lambda line: line["val_loss"])
     card = (finished / "checkpoints/a/best/README.md").read_text()
-    assert f"| validation loss | {best['val_loss']:.4f} |" in card and "| greedy validation captions equal to a reference |" in card
+    assert (
+        f"| validation loss | {best['val_loss']:.4f} |" in card
+        and "| greedy validation captions equal to a reference |" in card
+    )
 
 
 def test_each_validation_prints_its_captions_and_the_end_says_what_to_type(finished, tmp_path):
@@ -85,8 +98,11 @@ def test_killed_ten_times_at_random_moments_the_weights_are_those_of_the_undistu
         process = start("train.py", *flags(**{**TINY, **RUN}), *resume, cwd=tmp_path)
         state = {p.name for p in folder.glob("checkpoint_step_*.pt")}
         moment = time.monotonic() + 0.1 * rng.random()
-        stop_when(process, lambda: ({p.name for p in folder.glob("checkpoint_step_*.pt")} != state
-                                    and time.monotonic() > moment), signal.SIGKILL)
+        stop_when(
+            process,
+            lambda: {p.name for p in folder.glob("checkpoint_step_*.pt")} != state and time.monotonic() > moment,
+            signal.SIGKILL,
+        )
         process.communicate()
         if (folder / LAST).exists():
             break
@@ -94,7 +110,9 @@ def test_killed_ten_times_at_random_moments_the_weights_are_those_of_the_undistu
     assert final.returncode == 0 and kill >= 3  # each life made at least one step of 20
     assert same_weights(weights(tmp_path), weights(finished))
     old, new = ((f / "checkpoints/a/log.jsonl").read_text().splitlines() for f in (finished, tmp_path))
-    timeless = [[{k: v for k, v in json.loads(line).items() if "second" not in k} for line in log] for log in (old, new)]
+    timeless = [
+        [{k: v for k, v in json.loads(line).items() if "second" not in k} for line in log] for log in (old, new)
+    ]
     assert timeless[0] == timeless[1]
 
 
@@ -116,8 +134,13 @@ def test_accumulated_gradients_are_those_of_one_large_batch(finished, tmp_path):
     copy_data(finished, tmp_path)
     same = dict(NUM_EPOCHS=1, DECODER_DROPOUT=0, GROUP_CAPTIONS="false")
     for name, batch, windows in (("whole", 64, 1), ("parts", 16, 4)):  # 180 pairs: the last window is smaller
-        assert train(tmp_path, RUN_NAME=name, BATCH_SIZE=batch, GRADIENT_ACCUMULATION_STEPS=windows, **same).returncode == 0
-    whole, parts = (load_weights(next((tmp_path / f"checkpoints/{n}").glob("*step_00000003.pt"))) for n in ("whole", "parts"))
+        assert (
+            train(tmp_path, RUN_NAME=name, BATCH_SIZE=batch, GRADIENT_ACCUMULATION_STEPS=windows, **same).returncode
+            == 0
+        )
+    whole, parts = (
+        load_weights(next((tmp_path / f"checkpoints/{n}").glob("*step_00000003.pt"))) for n in ("whole", "parts")
+    )
     assert all(torch.allclose(whole[name], parts[name], atol=1e-5) for name in whole)
 
 
@@ -136,7 +159,9 @@ def test_a_run_never_starts_over_another(finished):
     before = {p: p.stat().st_mtime_ns for p in (finished / "checkpoints/a").rglob("*")}
     result = train(finished, **RUN)
     assert result.returncode == 1 and "already holds a run" in result.stderr
-    old = train(finished, "--resume-checkpoint-path", "checkpoints/a/checkpoint_step_00000019.pt", **{**RUN, "RUN_NAME": "none"})
+    old = train(
+        finished, "--resume-checkpoint-path", "checkpoints/a/checkpoint_step_00000019.pt", **{**RUN, "RUN_NAME": "none"}
+    )
     assert old.returncode == 1 and "goes on after" in old.stderr
     assert before == {p: p.stat().st_mtime_ns for p in (finished / "checkpoints/a").rglob("*")}
 
@@ -204,7 +229,46 @@ def test_half_precision_trains_and_resumes_to_the_bit(finished, tmp_path, precis
     assert same_weights(weights(tmp_path), load_weights(folder / LAST))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_vanished_is_one_line_that_names_it(finished, tmp_path, workers):
+    copy_data(finished, tmp_path)
+    (tmp_path / "data/shapes/images/000007.png").unlink()
+    result = train(tmp_path, NUM_WORKERS=workers)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error: cannot read data/shapes/images/000007.png")
+
+
+def test_a_branch_keeps_the_best_so_far_and_leaves_the_old_run_alone(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    old = {p: p.read_bytes() for p in (tmp_path / "checkpoints/a").rglob("*") if p.is_file()}
+    result = train(
+        tmp_path, "--resume-checkpoint-path", "checkpoints/a/checkpoint_step_00000019.pt", **{**RUN, "RUN_NAME": "b"}
+    )
+    assert result.returncode == 0 and (tmp_path / "checkpoints/b/best/model.safetensors").exists()
+    assert old == {p: p.read_bytes() for p in (tmp_path / "checkpoints/a").rglob("*") if p.is_file()}
+
+
 def test_the_documented_entry_points_exist():
     for name in ("train.py", "inference.py", "model.py", "dataset.py", "tokenizer.py", "config.py", "prepare_dataset.py",
                  "checkpoints", "tests", "requirements.txt"):  # fmt: skip
         assert (ROOT / name).exists()
+
+
+def test_gradients_are_clipped(finished, tmp_path):
+    copy_data(finished, tmp_path)
+    assert train(tmp_path, **{**RUN, "GRADIENT_CLIP_NORM": 1e-9}).returncode == 0
+    assert not same_weights(weights(tmp_path), weights(finished))
+
+
+def test_on_a_terminal_a_bar_shows_loss_rate_and_speed(finished, tmp_path):
+    copy_data(finished, tmp_path)
+    screen, other_end = pty.openpty()
+    command = [sys.executable, str(ROOT / "train.py"), *flags(**{**TINY, "NUM_EPOCHS": 30, "BATCH_SIZE": 2})]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=other_end)
+    shown, limit = "", time.monotonic() + 100
+    while not re.search(r"epoch \d+/30: .*examples/s, loss=\d.*lr=\d", shown) and time.monotonic() < limit:
+        shown += os.read(screen, 4096).decode()
+    process.kill()
+    process.wait()
+    os.close(other_end)
+    assert re.search(r"epoch \d+/30: .*examples/s, loss=\d.*lr=\d", shown)

@@ -1,0 +1,127 @@
+"""A run: what training changes or needs, made fresh from the settings or put back where a checkpoint left off."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+import transformers
+
+from bundle import Captioner, bundle_config
+from checkpoint import STEP_FILE, numbered
+from encoder import describe_encoder, load_encoder, token_shape
+from errors import UserError
+from model import ImageToTextModel
+from optimization import make_optimizer, make_scaler, make_scheduler, pick_device, pick_precision
+from progress import Progress
+from settings import ARCHITECTURE, Settings
+from tokenizer import CaptionTokenizer
+
+IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
+
+
+@dataclass
+class Run:
+    """All that training changes or needs; checkpoint.py saves it and puts it back."""
+
+    settings: Settings
+    folder: Path
+    model: ImageToTextModel
+    tokenizer: CaptionTokenizer
+    image_processor: object
+    encoder_files: dict[str, str]
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    dtype: torch.dtype
+    progress: Progress
+
+    @property
+    def captioner(self) -> Captioner:
+        config = bundle_config(self.model, self.tokenizer, self.settings)
+        return Captioner(self.model, self.tokenizer, self.image_processor, config)
+
+
+def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, folder: Path) -> Run:
+    """A fresh run over num_pairs training pairs: model, optimizer and schedule as settings and seed make them."""
+    batches = math.ceil(num_pairs / settings.BATCH_SIZE)
+    total_steps = settings.NUM_EPOCHS * math.ceil(batches / settings.GRADIENT_ACCUMULATION_STEPS)
+    device = pick_device(settings.DEVICE)
+    dtype = pick_precision(settings, device)
+    torch.manual_seed(settings.SEED)
+    encoder, image_processor = load_encoder(settings)
+    num_image_tokens, encoder_embed_dim = token_shape(encoder, image_processor)
+    model = ImageToTextModel(
+        encoder,
+        encoder_embed_dim,
+        decoder_vocab_size=len(tokenizer),
+        decoder_embed_dim=settings.DECODER_EMBED_DIM,
+        decoder_heads=settings.DECODER_HEADS,
+        decoder_layers=settings.DECODER_LAYERS,
+        decoder_ff_dim=settings.DECODER_FF_DIM,
+        decoder_max_seq_len=settings.MAX_SEQ_LEN,
+        decoder_dropout=settings.DECODER_DROPOUT,
+        decoder_pad_idx=tokenizer.pad_id,
+    ).to(device)
+    optimizer = make_optimizer(model, settings)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters()) - trained
+    print(f"tokenizer    {len(tokenizer):,} tokens, {settings.vocab_path} (hash {tokenizer.hash})")
+    print(
+        f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder "
+        f"{settings.ENCODER_MODEL_NAME}, {num_image_tokens} image tokens"
+    )
+    print(
+        f"device       {device}, {str(dtype).removeprefix('torch.')}, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}"
+    )
+    return Run(
+        settings, folder, model, tokenizer, image_processor, describe_encoder(encoder, image_processor), optimizer,
+        make_scheduler(optimizer, settings, total_steps), make_scaler(device, dtype),
+        device, dtype, Progress(num_pairs=num_pairs),
+    )  # fmt: skip
+
+
+def choose_folder(settings: Settings, resume: Path | None, checkpoint: dict | None) -> Path:
+    """The run's folder. Raises UserError where an older run's files would be overwritten."""
+    name = settings.RUN_NAME or f"{settings.DATASET}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = resume.parent if resume and settings.RUN_NAME is None else Path(settings.CHECKPOINT_DIR) / name
+    later = [p for p in numbered(folder, STEP_FILE) if resume is None or number_of(p) > checkpoint["global_step"]]
+    if later and resume is None:
+        raise UserError(
+            f"{folder} already holds a run ({later[-1].name}); continue it with "
+            "--resume-checkpoint-path latest, or take another --run-name"
+        )
+    if later:
+        raise UserError(
+            f"{folder} goes on after {resume.name} ({later[-1].name}); resume the latest, or branch off "
+            "with another --run-name"
+        )
+    return folder
+
+
+def number_of(path: Path) -> int:
+    return int(STEP_FILE.fullmatch(path.name)[1])
+
+
+def settings_for_resume(settings: Settings, checkpoint: dict, path: Path) -> Settings:
+    """The checkpoint's architecture, today's other settings; every difference is printed."""
+    old = checkpoint["config"]
+    changed = {name: old[name] for name in settings.to_dict() if name in old and old[name] != getattr(settings, name)}
+    changed.pop("RESUME_CHECKPOINT_PATH", None)
+    in_the_middle = checkpoint["progress"]["batches_done"] > 0
+    for name in IN_THE_MIDDLE:
+        if in_the_middle and name in changed:
+            raise UserError(
+                f"{path} stops in the middle of an epoch, where {name} must stay {old[name]} "
+                f"(now {getattr(settings, name)}); change it at the end of an epoch"
+            )
+    print(f"resume       {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']:,})")
+    for name, value in changed.items():
+        if name in ARCHITECTURE:
+            print(f"             {name} stays {value!r} as in the checkpoint, not {getattr(settings, name)!r}")
+        else:
+            print(f"             {name} is now {getattr(settings, name)!r}, was {value!r}")
+    return settings.replace(**{name: value for name, value in changed.items() if name in ARCHITECTURE})
