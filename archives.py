@@ -4,6 +4,7 @@ import os
 import shutil
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,23 +14,27 @@ from errors import UserError
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
-def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack into folder (kept when it is there already, as that was whole). Raises UserError for unsafe archives."""
+def unpack(archives: list[Path], folder: Path) -> Path:
+    """Unpack all into one folder (kept when there, as it was whole then). Raises UserError for unsafe archives."""
     if folder.is_dir():
         return folder
     fresh = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        (unpack_zip if archive.name.endswith(".zip") else unpack_tar)(archive, fresh)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        for archive in archives:
+            unpack_one(archive, fresh)
+        os.replace(fresh, folder)
+    finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise UserError(f"{archive} cannot be unpacked: {error}; download it again") from error
-    except UserError:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    os.replace(fresh, folder)
     return folder
+
+
+def unpack_one(archive: Path, folder: Path) -> None:
+    try:
+        (unpack_zip if archive.name.endswith(".zip") else unpack_tar)(archive, folder)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError) as error:
+        raise UserError(f"{archive} cannot be unpacked: {error}; download it again") from error
 
 
 def unpack_zip(archive: Path, folder: Path) -> None:

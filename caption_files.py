@@ -64,7 +64,7 @@ def read_captions(raw_dir: Path, data_path: Path) -> RawCaptions:
                 raw = RawCaptions(form.name, files=files)
                 try:
                     form.read(raw)
-                except (csv.Error, json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+                except (csv.Error, ValueError, LookupError, TypeError, AttributeError) as error:
                     raise UserError(f"{files[0]} is no {form.name}: {type(error).__name__} {error}") from error
                 return finish(raw, raw_dir, data_path)
     raise UserError(
@@ -102,8 +102,9 @@ def find_images(raw: RawCaptions, raw_dir: Path, data_path: Path) -> Path:
     best = max(folders, key=count)
     if count(best):
         return best
-    for archive in sorted(p for p in raw_dir.iterdir() if p.name.endswith(ARCHIVE_SUFFIXES)):
-        unpacked = unpack(archive, data_path / "images")
+    archives = sorted(p for p in raw_dir.iterdir() if p.name.endswith(ARCHIVE_SUFFIXES))
+    if archives:  # all of them: COCO comes in one a split
+        unpacked = unpack(archives, data_path / "images")
         best = max([unpacked, *sorted(p for p in unpacked.rglob("*") if p.is_dir())], key=count)
         if count(best):
             return best

@@ -166,8 +166,9 @@ def keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     """One token a row by inverting the cumulative distribution at uniform (R,) in [0, 1); logits (R, V) -> (R,)."""
-    cumulative = logits.softmax(-1).double().cumsum(-1)
-    target = uniform.double()[:, None] * cumulative[:, -1:]
+    precise = torch.float32 if logits.device.type == "mps" else torch.float64  # mps has no doubles
+    cumulative = logits.softmax(-1).to(precise).cumsum(-1)
+    target = uniform.to(precise)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 

@@ -143,7 +143,7 @@ def pretrained_encoder(name: str) -> tuple[VisionEncoder, object]:
             image_processor = AutoImageProcessor.from_pretrained(name)
             # the dtype is said because many Hub checkpoints are stored in fp16 and would load so
             backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except Exception as error:  # a wrong folder or file fails in as many ways as there are models
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"cannot load the encoder {name!r}: {reason} Expected a Hub id that can be reached, a local "
@@ -194,8 +194,14 @@ def token_shape(encoder: VisionEncoder, image_processor) -> tuple[int, int]:
     """(S, E) of the tokens that one picture becomes, found by encoding a blank one."""
     was_training = encoder.training
     encoder.eval()
-    with torch.no_grad():
-        tokens = encoder(prepare_pixels(image_processor, [Image.new("RGB", (64, 64))]))
+    try:
+        with torch.no_grad():
+            tokens = encoder(prepare_pixels(image_processor, [Image.new("RGB", (64, 64))]))
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{type(encoder.backbone).__name__} gives no image tokens ({error}); expected a vision encoder "
+            "like ViT, CLIP, DINOv2 or a timm model"
+        ) from error
     encoder.train(was_training)
     return tokens.shape[1], tokens.shape[2]
 

@@ -22,7 +22,9 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (UserError, OSError) as error:
+    except (UserError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":  # torch's; not imported here
+            raise
         if debug:
             traceback.print_exc()
         print(f"error: {message(error)}", file=sys.stderr)
@@ -32,4 +34,6 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
 def message(error: Exception) -> str:
     """The error's text; of one that a loader process passed on, without the traceback that torch puts before it."""
     text = str(error).strip()
+    if type(error).__name__ == "OutOfMemoryError":
+        return f"{text.splitlines()[0]} Lower BATCH_SIZE and raise GRADIENT_ACCUMULATION_STEPS by the same factor"
     return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text

@@ -141,7 +141,7 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
     data_path = settings.data_path
     if not is_prepared(data_path):
         return None
-    manifest = json.loads((data_path / "dataset.json").read_text(encoding="utf-8"))
+    manifest = read_json(data_path / "dataset.json", ("inputs", "outputs", "source", "image_dir"))
     if manifest["inputs"] == json.loads(json.dumps(inputs)):
         print(f"data         {data_path} is prepared ({manifest['source']})")
         return read_prepared(data_path)
@@ -152,23 +152,30 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
             f"{data_path} was made from other inputs ({', '.join(changed)}), but {', '.join(edited)} was edited "
             "since; move it away to prepare again, or set DATA_DIR to another folder"
         )
-    print(f"data         preparing {data_path} again, changed: {', '.join(changed)}")
+    print(
+        f"data         preparing {data_path} again, changed: {', '.join(changed)} (the vocabulary stays; "
+        f"delete {settings.vocab_path} and {settings.merges_path} to train it anew)"
+    )
     return None
+
+
+def read_json(path: Path, keys: tuple[str, ...] = ()) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        content, reason = None, str(error)
+    else:
+        reason = f"expected an object with {', '.join(keys) or 'names'}"
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        raise UserError(f"{path} is damaged ({reason}); delete {path.parent}/dataset.json and prepare again")
+    return content
 
 
 def read_prepared(data_path: Path) -> PreparedData:
     """The files as they lie there. Raises UserError when they are damaged or the images have moved."""
-    try:
-        captions, splits, manifest = (
-            json.loads((data_path / name).read_text(encoding="utf-8"))
-            for name in ("captions.json", "splits.json", "dataset.json")
-        )
-        image_dir = data_path / manifest["image_dir"]  # an absolute one stays itself
-        unknown = [name for names in splits.values() for name in names if name not in captions]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{data_path} is damaged ({error}); delete it and run python prepare_dataset.py again"
-        ) from error
+    captions, splits = (read_json(data_path / name) for name in ("captions.json", "splits.json"))
+    image_dir = data_path / read_json(data_path / "dataset.json", ("image_dir",))["image_dir"]  # absolute stays itself
+    unknown = [name for names in splits.values() for name in names if name not in captions]
     if unknown:
         raise UserError(f"{data_path}/splits.json names {unknown[0]}, which captions.json does not hold")
     if not image_dir.is_dir():
@@ -236,7 +243,7 @@ def check_images(raw: RawCaptions, names: list[str]) -> tuple[dict[str, str], di
 
 
 def finish(settings: Settings, raw: RawCaptions, inputs: dict) -> PreparedData:
-    """Split, check, leave out what is bad, write, report; dataset.json comes last, nothing counts as made without it."""
+    """Split, check, leave out what is bad, write, report; dataset.json comes last: nothing counts as made before."""
     data_path = settings.data_path
     splits = make_splits(raw, settings)
     hashes, bad = check_images(raw, list(raw.captions))

@@ -237,8 +237,8 @@ def range_problems(settings: Settings) -> list[str]:
 def path_problems(settings: Settings) -> list[str]:
     problems = []
     prepared = (settings.data_path / "captions.json").is_file()
-    if settings.RAW_DIR is not None and not Path(settings.RAW_DIR).exists():
-        problems.append(f"RAW_DIR {settings.RAW_DIR} does not exist")
+    if settings.RAW_DIR is not None and not Path(settings.RAW_DIR).expanduser().is_dir():
+        problems.append(f"RAW_DIR {settings.RAW_DIR} is no folder here")
     if settings.RAW_DIR is None and settings.DATASET in ("flickr8k", "coco", "folder") and not prepared:
         problems.append(
             f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded (--raw-dir PATH)"

@@ -128,6 +128,7 @@ def test_spaces_before_punctuation_go_and_those_between_words_stay_single():
     ("captions.csv", "image,caption\na.jpg\n", "line 2"),
     ("captions.jsonl", '{"image": "a.jpg"}\n', "line 1"),
     ("dataset_x.json", "{", "dataset_x.json"),
+        ("captions.jsonl", '{"image": "a.jpg", "caption": 3}\n', "captions.jsonl"),
     ("results.csv", "image_name| comment_number| comment\na.jpg\n", "line 2"),
     ("captions.csv", "image,caption\nz.jpg,A dog\n", "z.jpg first"),
     ("captions.csv", "image,caption,split\na.jpg,A dog,exam\n", "exam"),

@@ -147,6 +147,14 @@ def test_real_weights_load(name, shape):
     assert token_shape(encoder, processor) == shape
 
 
+def test_a_model_that_sees_no_pictures_is_one_clear_error(tmp_path):
+    config = transformers.BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    ViTImageProcessor(size=SIZE).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no image tokens"):
+        token_shape(*load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE="none")))
+
+
 def test_transformers_is_as_talkative_as_before():
     before = transformers.logging.get_verbosity()
     load_encoder(tiny_settings())

@@ -4,7 +4,6 @@ import json
 import os
 
 import pytest
-
 from tiny import SHARED, TINY, flags, run
 
 RAW, ENCODER = SHARED / "data/flickr8k", SHARED / "models/efficientnet-lite0"

@@ -142,6 +142,25 @@ def test_an_archive_of_images_is_unpacked_beside_the_data(own):
     assert read_prepared(settings.data_path).image_dir == data.image_dir
 
 
+def test_images_in_several_archives_all_arrive(own):
+    pictures = sorted(own.glob("*.png"))
+    for number, part in enumerate((pictures[:20], pictures[20:])):
+        with zipfile.ZipFile(own / f"part{number}.zip", "w") as archive:
+            for picture in part:
+                archive.write(picture, picture.name)
+                picture.unlink()
+    assert len(prepare(settings_for(own)).captions) == 40
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "captions.json", "splits.json"])
+def test_damaged_prepared_data_is_one_clear_error(own, name):
+    settings = settings_for(own)
+    prepare(settings)
+    (settings.data_path / name).write_text("{ cut")
+    with pytest.raises(UserError, match=name):
+        prepare(settings)
+
+
 @pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil-absolute.txt", "a/../../evil.txt"])
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_no_path_of_an_archive_leaves_its_folder(tmp_path, kind, name):
@@ -154,7 +173,7 @@ def test_no_path_of_an_archive_leaves_its_folder(tmp_path, kind, name):
             file.addfile(info := tarfile.TarInfo(name), io.BytesIO(b""))
             assert info.size == 0
     with pytest.raises(UserError, match="outside"):
-        unpack(archive, tmp_path / "in" / "images")
+        unpack([archive], tmp_path / "in" / "images")
     assert not [p for p in tmp_path.rglob("*evil*")] and not (tmp_path / "in/images").exists()
 
 
@@ -165,13 +184,13 @@ def test_a_link_in_an_archive_cannot_lead_out(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "../.."
         file.addfile(link)
     with pytest.raises(UserError):
-        unpack(archive, tmp_path / "images")
+        unpack([archive], tmp_path / "images")
 
 
 def test_a_cut_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(UserError, match="download it again"):
-        unpack(tmp_path / "a.zip", tmp_path / "images")
+        unpack([tmp_path / "a.zip"], tmp_path / "images")
 
 
 def hub_files() -> dict[str, bytes]:

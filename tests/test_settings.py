@@ -36,7 +36,7 @@ def test_all_problems_are_reported_together():
         "did you mean LEARNING_RATE",
         "DECODER_EMBED_DIM (128) must be a multiple of DECODER_HEADS (7)",
         "NUM_EPOCHS must be a whole number, got 'many'",
-        "/nowhere does not exist",
+        "/nowhere is no folder here",
         "TOP_P must be above 0",
     ):
         assert part in message
