@@ -103,7 +103,7 @@ def test_killed_ten_times_at_random_moments_the_weights_are_those_of_the_undistu
     for _ in range(10):
         resume = ["--resume-checkpoint-path", "latest"] if folder.exists() else []
         process = start("train.py", *flags(**{**TINY, **RUN}), *resume, cwd=tmp_path)
-        stop_when(process, new_step(folder, delay=0.03 * rng.random()), signal.SIGKILL)
+        stop_when(process, new_step(folder, delay=0.015 * rng.random()), signal.SIGKILL)
         process.communicate()
     assert not (folder / LAST).exists()  # all ten fell within the 40 steps
     final = train(tmp_path, "--resume-checkpoint-path", "latest", **RUN)
