@@ -48,7 +48,7 @@ class Captioner:
 
     @torch.inference_mode()
     def caption_pixels(self, pixels: torch.Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
-        """The same for prepared pixels (U, 3, H, W); leaves the model in the mode it was in."""
+        """The same for prepared pixels or cached features, as in encode(); leaves the model in the mode it was in."""
         was_training = self.model.training
         self.model.eval()
         image_tokens = self.model.encode(pixels.to(self.model.device))
@@ -127,7 +127,7 @@ def from_checkpoint(path: Path) -> Captioner:
     checkpoint = read_checkpoint(path)
     tokenizer = CaptionTokenizer.from_dict(checkpoint["tokenizer"])
     config = {"architecture": checkpoint["architecture"], "settings": checkpoint["config"]}
-    weights = checkpoint["model_state_dict"]
+    weights = checkpoint["model_state_dict"] | checkpoint["average"]["values"]
     return assemble(path, checkpoint["architecture"], checkpoint["encoder_files"], weights, tokenizer, config)
 
 

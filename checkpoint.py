@@ -3,8 +3,8 @@
     path = save_checkpoint(run)                 # checkpoint_step_00000120.pt in the run's folder
     restore(run, read_checkpoint(path))         # weights, optimizer, schedule, RNG and data position, bit for bit
 
-Keys: epoch, global_step, model_state_dict, optimizer_state_dict, scheduler_state_dict, scaler, best_val_loss, config,
-tokenizer, architecture, encoder_files, rng, progress (data position and history among it). Files are read with
+Keys: epoch, global_step, model_state_dict, optimizer_state_dict, scheduler_state_dict, scaler, average, best_val_loss,
+config, tokenizer, architecture, encoder_files, rng, progress (data position and history among it). Files are read with
 weights_only=True, so a pickle that would run code is refused.
 """
 
@@ -25,7 +25,7 @@ from optimization import restore_optimizer
 STEP_FILE = re.compile(r"checkpoint_step_(\d+)\.pt")
 BEST_FILE = re.compile(r"checkpoint_epoch_(\d+)_val_[\d.]+\.pt")
 REQUIRED = (
-    "epoch", "global_step", "model_state_dict", "optimizer_state_dict", "scheduler_state_dict", "scaler",
+    "epoch", "global_step", "model_state_dict", "optimizer_state_dict", "scheduler_state_dict", "scaler", "average",
     "best_val_loss", "config", "tokenizer", "architecture", "encoder_files", "rng", "progress",
 )  # fmt: skip
 
@@ -40,6 +40,7 @@ def make_checkpoint(run) -> dict:
         "optimizer_state_dict": run.optimizer.state_dict(),
         "scheduler_state_dict": run.scheduler.state_dict(),
         "scaler": run.scaler.state_dict(),
+        "average": run.average.state_dict(),
         "best_val_loss": progress["best_val_loss"],
         "config": run.settings.to_dict(),
         "tokenizer": run.tokenizer.to_dict(),
@@ -144,6 +145,7 @@ def restore(run, checkpoint: dict, path: Path) -> None:
         restore_optimizer(
             run.optimizer, run.scheduler, checkpoint["optimizer_state_dict"], checkpoint["scheduler_state_dict"]
         )
+        run.average.load_state_dict(checkpoint["average"])
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"{path} does not fit the model of these settings: {' '.join(str(error).split())[:300]}"

@@ -30,11 +30,15 @@ MAX_SEQ_LEN: int = 40  # tokens a caption may have, <s> and </s> included; longe
 NUM_WORKERS: int = 0  # processes that load pictures beside the training process, 0 or more
 GROUP_CAPTIONS: bool = False  # keep an image's captions in one batch, where it is encoded once; False mixes all pairs
 AUGMENT: bool = False  # random crop (at least 80% of the area) and colour jitter on training pictures
+AUGMENT_MIRROR: bool = False  # AUGMENT also mirrors half of them: not where captions say left and right
+CACHE_FEATURES: bool = False  # a frozen encoder encodes each picture once, to DATA_DIR/<DATASET>/features/
+AUGMENT_VIEWS: int = 4  # with AUGMENT and CACHE_FEATURES: encoded views of a picture, one an epoch; 1 is the picture
 
 # --- Encoder ---
 ENCODER_MODEL_NAME: str = "scratch"  # Hub id or local folder AutoModel loads (ViT, CLIP, timm, ...), or "scratch"
 ENCODER_TRAINABLE: int | Literal["none", "all"] = "all"  # what is tuned: "none", the last N blocks, or "all"
 ENCODER_LEARNING_RATE: float | None = None  # peak learning rate of the encoder, > 0; None: LEARNING_RATE
+ENCODER_IMAGE_SIZE: int | None = None  # whole pictures squashed to this side, pixels; None: as the encoder does it
 SCRATCH_IMAGE_SIZE: int = 96  # side of the picture the "scratch" ViT sees, pixels, a multiple of the patch size
 SCRATCH_PATCH_SIZE: int = 16  # side of a patch of the "scratch" ViT, pixels
 SCRATCH_EMBED_DIM: int = 128  # width of the "scratch" ViT, a multiple of SCRATCH_HEADS
@@ -58,16 +62,25 @@ WARMUP_STEPS: int = 100  # optimizer steps of linear warm-up, 0 for none
 WEIGHT_DECAY: float = 0.01  # AdamW weight decay on matrices (not on biases, norms and embeddings)
 ADAM_BETA2: float = 0.98  # AdamW second-moment decay, above 0 and below 1
 GRADIENT_CLIP_NORM: float | None = 1.0  # largest gradient norm, > 0
+EMA_DECAY: float | None = None  # moving average of the weights that is validated and saved, 0.99 to 0.9999; None: off
 LABEL_SMOOTHING: float = 0.0  # share of the target spread over the vocabulary, 0 up to but not including 1
 PRECISION: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # autocast; auto: 16 bits on cuda and mps, fp32 on cpu
 DEVICE: str | None = None  # "cpu", "cuda", "cuda:1", "mps"; None takes the best there is
 SEED: int = 42  # seeds weights, order, dropout, augmentation, drawn pictures and hashed splits
 
+# --- Self-critical training, after NUM_EPOCHS of cross-entropy ---
+SCST_EPOCHS: int = 0  # passes over the pictures that reward sampled captions by their CIDEr-D, 0 for none
+SCST_LEARNING_RATE: float = 5e-5  # learning rate at its start, falling linearly to 0
+SCST_SAMPLES: int = 5  # captions sampled a picture, 2 or more
+SCST_BASELINE: Literal["samples", "greedy"] = "samples"  # what a sample must beat: the other samples, or greedy
+
 # --- Validation ---
 VALIDATION_INTERVAL: int = 1  # epochs between validations, 1 or more; the last epoch is always validated
-EARLY_STOPPING_PATIENCE: int | None = None  # validations without a better val_loss before training stops, 1 or more
+BEST_METRIC: Literal["val_loss", "cider"] = "val_loss"  # what makes an epoch the best; cider is that of the captions
+EARLY_STOPPING_PATIENCE: int | None = None  # validations without a better BEST_METRIC before training stops, 1 or more
 NUM_SAMPLE_CAPTIONS: int = 4  # fixed validation pictures captioned and printed at each validation, 0 for none
-NUM_EXACT_CAPTIONS: int = 500  # validation pictures captioned at the end to count exact matches, 0 for none
+NUM_VALIDATION_CAPTIONS: int = 500  # pictures captioned at each validation: CIDEr-D, collapse alarm; 0 for none
+CLIP_SCORE_MODEL_NAME: str | None = None  # a CLIP that evaluate.py scores captions with: Hub id or folder
 
 # --- Checkpoints ---
 CHECKPOINT_DIR: str = "checkpoints"  # a run writes to CHECKPOINT_DIR/<RUN_NAME>/

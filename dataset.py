@@ -4,8 +4,9 @@
     loader = make_loader(dataset, settings, tokenizer.pad_id, shuffle=True)
     start_epoch(loader, epoch=3, start_batch=0)
     batch = next(iter(loader))
-        images                (U, 3, H, W)  float, each different image of the batch once
-        image_index           (B,)          the image of each caption
+        images                (U, 3, H, W)  float, each different image once; with cached features (U, S, E)
+        image_numbers         (U,)          their places in the split
+        image_index           (B,)          the image of each caption; None: each has B / U, side by side
         decoder_input_tokens  (B, T)        <s> w1 w2 ...
         target_tokens         (B, T)        w1 w2 ... </s>
         target_mask           (B, T)        True = real token, False = padding
@@ -41,8 +42,11 @@ class ImageTextDataset(Dataset):
         self.image_dir = Path(data.image_dir)
         self.names = list(data.splits[split])
         self.references = [data.captions[name] for name in self.names]
-        self.image_processor = image_processor
+        self.split, self.image_processor = split, image_processor
         self.augment = settings.AUGMENT and split == "train"
+        self.mirror = settings.AUGMENT_MIRROR
+        self.views = settings.AUGMENT_VIEWS if self.augment and settings.CACHE_FEATURES else 1
+        self.features = None  # features.Features: read instead of pictures
         self.seed, self.epoch = settings.SEED, 0
         counts = [len(captions) for captions in self.references]
         self.image_numbers = np.repeat(np.arange(len(self.names)), counts)  # (pairs,) the image of each pair
@@ -59,22 +63,38 @@ class ImageTextDataset(Dataset):
         """Rows of a whole batch, where each different image is read once."""
         numbers = self.image_numbers[indices].tolist()
         different = list(dict.fromkeys(numbers))
-        pixels = dict(zip(different, self.pixels(different)))
+        images = dict(zip(different, self.images(different)))
         return [
-            {"image": pixels[number], "image_number": number, "tokens": self.tokens[index]}
+            {"image": images[number], "image_number": number, "tokens": self.tokens[index]}
             for index, number in zip(indices, numbers)
         ]
 
     def path(self, number: int) -> Path:
         return self.image_dir / self.names[number]
 
-    def image(self, number: int) -> Image.Image:
-        image = load_image(self.path(number))
-        return augment(image, (self.seed, self.epoch, number)) if self.augment else image
+    @property
+    def augmentation(self) -> list | None:
+        """What decides the views of a picture."""
+        return [self.seed, self.mirror] if self.augment else None
 
-    def pixels(self, numbers: list[int]) -> Tensor:
-        """Pictures by number through augmentation and the encoder's preprocessing, (U, 3, H, W)."""
-        return prepare_pixels(self.image_processor, [self.image(number) for number in numbers])
+    def images(self, numbers: list[int]) -> Tensor:
+        """What training reads: pixels (U, 3, H, W), or cached features (U, S, E) of one view of each picture."""
+        if self.features is None:
+            return self.pixels(numbers, [self.epoch + 1] * len(numbers))
+        return self.features.read(numbers, [self.view(number) for number in numbers])
+
+    def view(self, number: int) -> int:
+        """The view an epoch shows of a picture: all of them in turn, in an order of its own."""
+        place = np.random.default_rng((self.seed, number)).integers(self.views)
+        return int(place + self.epoch) % self.views
+
+    def pixels(self, numbers: list[int], views: list[int]) -> Tensor:
+        """Pictures through augmentation and the encoder's preprocessing, (U, 3, H, W); view 0 is the picture itself."""
+        return prepare_pixels(self.image_processor, [self.image(*place) for place in zip(numbers, views)])
+
+    def image(self, number: int, view: int) -> Image.Image:
+        image = load_image(self.path(number))
+        return augment(image, (self.seed, view, number), self.mirror) if self.augment and view else image
 
 
 def cut(ids: list[int], max_seq_len: int) -> list[int]:
@@ -82,17 +102,18 @@ def cut(ids: list[int], max_seq_len: int) -> list[int]:
     return ids if len(ids) <= max_seq_len else [*ids[: max_seq_len - 1], ids[-1]]
 
 
-def augment(image: Image.Image, seed: tuple[int, ...]) -> Image.Image:
+def augment(image: Image.Image, seed: tuple[int, ...], mirror: bool = False) -> Image.Image:
     """A random crop of at least 80% of the area and light colour jitter, the same for the same seed.
 
-    No mirror image, since captions say left and right.
+    mirror: half of the pictures left to right, for captions that do not say left and right.
     """
     width, height = image.size
     ratio = width / height
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         image = v2.RandomResizedCrop((height, width), scale=(0.8, 1.0), ratio=(0.9 * ratio, 1.1 * ratio))(image)
-        return v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)(image)
+        image = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)(image)
+        return v2.RandomHorizontalFlip(0.5 if mirror else 0.0)(image)
 
 
 def collate_fn(rows: list[dict], pad_id: int) -> dict[str, Tensor]:
@@ -105,9 +126,12 @@ def collate_fn(rows: list[dict], pad_id: int) -> dict[str, Tensor]:
     lengths = torch.tensor([len(row["tokens"]) for row in rows])
     for i, row in enumerate(rows):
         tokens[i, : len(row["tokens"])] = torch.tensor(row["tokens"])
+    image_index = torch.tensor([first_row[row["image_number"]][0] for row in rows])
+    even = torch.arange(len(first_row)).repeat_interleave(-(-len(rows) // len(first_row)))
     return {
         "images": torch.stack([image for _, image in first_row.values()]),
-        "image_index": torch.tensor([first_row[row["image_number"]][0] for row in rows]),
+        "image_numbers": torch.tensor(list(first_row)),
+        "image_index": None if torch.equal(image_index, even) else image_index,
         "decoder_input_tokens": tokens[:, :-1],
         "target_tokens": tokens[:, 1:],
         "target_mask": torch.arange(longest - 1) < lengths[:, None] - 1,

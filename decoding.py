@@ -78,13 +78,12 @@ def to_caption(tokens: list[int], score: float, end_id: int) -> Caption:
     return Caption(tokens[: tokens.index(end_id)] if finished else tokens, score, finished)
 
 
-def start_steps(model, image_tokens: Tensor, rows_per_image: int, use_cache: bool) -> Step:
+def start_steps(model, image_tokens: Tensor, use_cache: bool) -> Step:
     """step(tokens (R, T), parents (R,) or None) -> logits (R, V) of the next token.
 
     parents names the row each row continues, for beams that change places.
     """
-    cache = model.start(image_tokens)
-    cache = cache.select(torch.arange(len(image_tokens), device=image_tokens.device).repeat_interleave(rows_per_image))
+    cache = model.start(image_tokens)  # once an image, whatever the number of its rows
 
     def step_cached(tokens: Tensor, parents: Tensor | None) -> Tensor:
         nonlocal cache
@@ -132,7 +131,7 @@ def sample(model, image_tokens: Tensor, start_id: int, end_id: int, options: Dec
 def pick_tokens(model, image_tokens, start_id, end_id, options, K, choose) -> tuple[Tensor, Tensor]:
     """Extend K rows an image by choose(logits (R, V), t) until all have ended -> (U, K, T), (U, K)."""
     U, device = len(image_tokens), image_tokens.device
-    step = start_steps(model, image_tokens, K, options.use_cache)
+    step = start_steps(model, image_tokens, options.use_cache)
     tokens = torch.full((U * K, 1), start_id, device=device)
     finished = torch.zeros(U * K, dtype=torch.bool, device=device)
     total, length = torch.zeros(U * K, device=device), torch.zeros(U * K, device=device)
@@ -180,7 +179,7 @@ def beam(model, image_tokens: Tensor, start_id: int, end_id: int, options: Decod
     """
     U, K, device = len(image_tokens), options.beam_size, image_tokens.device
     last = options.max_seq_len - 1
-    step = start_steps(model, image_tokens, K, options.use_cache)
+    step = start_steps(model, image_tokens, options.use_cache)
     first_row = torch.arange(U, device=device)[:, None] * K  # (U, 1)
     tokens = torch.full((U, K, 1), start_id, device=device)
     live = torch.full((U, K), NEVER, device=device)  # log-probabilities; all beams but one wait, they are alike

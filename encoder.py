@@ -101,6 +101,8 @@ def load_encoder(settings: Settings) -> tuple[VisionEncoder, object]:
         encoder, image_processor = scratch_encoder(settings)
     else:
         encoder, image_processor = pretrained_encoder(settings.ENCODER_MODEL_NAME)
+        if settings.ENCODER_IMAGE_SIZE is not None:
+            image_processor = squashing_processor(encoder, image_processor, settings.ENCODER_IMAGE_SIZE)
     encoder.set_trainable(settings.ENCODER_TRAINABLE)
     return encoder, image_processor
 
@@ -158,6 +160,17 @@ def pretrained_encoder(name: str) -> tuple[VisionEncoder, object]:
             "the file does not belong to its config.json"
         )
     return encoder, image_processor
+
+
+def squashing_processor(encoder: VisionEncoder, image_processor, side: int):
+    """The same preprocessing for whole pictures of one size: no cropping, which loses what captions speak of."""
+    config = encoder.backbone.config
+    if hasattr(config, "pretrained_cfg"):  # timm's, where the encoder's own config.json describes the preprocessing
+        config.pretrained_cfg |= {"input_size": [3, side, side], "crop_pct": 1.0, "crop_mode": "squash"}
+        return type(image_processor)(config.pretrained_cfg, config.architecture)
+    image_processor.size = {"height": side, "width": side}
+    image_processor.do_resize, image_processor.do_center_crop = True, False
+    return image_processor
 
 
 def is_text(key: str) -> bool:

@@ -15,8 +15,8 @@ class CaptionLoss:
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
         """batch of dataset.collate_fn -> (loss summed over the N real target tokens, N)."""
-        logits = model(batch["images"], batch["decoder_input_tokens"], batch["image_index"])  # (B, T, V)
-        targets = batch["target_tokens"][batch["target_mask"]]  # (N,)
-        logits = logits[batch["target_mask"]].float()  # (N, V)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, reduction="sum")
+        mask = batch["target_mask"]
+        logits = model(batch["images"], batch["decoder_input_tokens"], batch["image_index"], mask)  # (N, V)
+        targets = batch["target_tokens"][mask]  # (N,)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.label_smoothing, reduction="sum")
         return loss, len(targets)

@@ -9,6 +9,7 @@ Captions come as they are; they are cut into Penn Treebank words here. CIDEr-D g
 times 100; its word weights come from all the references given, so scores of different sets are not comparable.
 """
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -120,18 +121,19 @@ class CiderD:
 
     def __init__(self, references: list[list[str]]):
         counts = [[ngrams(reference) for reference in row] for row in references]
-        self.frequency = Counter(ngram for row in counts for ngram in set().union(*row))
-        self.log_images = np.log(float(len(references)))
+        frequency = Counter(ngram for row in counts for ngram in set().union(*row))
+        self.unseen = math.log(len(references))  # inverse document frequency of an n-gram that no reference has
+        self.inverse_frequency = {ngram: self.unseen - math.log(count) for ngram, count in frequency.items()}
         self.references = [self.index(row) for row in counts]
 
     def weigh(self, counts: Counter) -> tuple[dict[tuple, float], list[float], int]:
         """Counts -> weight of each n-gram, norm of the weights for n = 1..4, length."""
         weights, norms = {}, [0.0] * MAX_N
         for ngram, count in counts.items():
-            weight = count * (self.log_images - np.log(max(1, self.frequency[ngram])))
+            weight = count * self.inverse_frequency.get(ngram, self.unseen)
             weights[ngram] = weight
             norms[len(ngram) - 1] += weight**2
-        return weights, np.sqrt(norms).tolist(), sum(n for ngram, n in counts.items() if len(ngram) == 2)
+        return weights, [math.sqrt(norm) for norm in norms], sum(n for ngram, n in counts.items() if len(ngram) == 2)
 
     def index(self, row: list[Counter]) -> tuple[dict, list, list]:
         """n-gram -> [(reference, its weight there), ...], and the norms and length of each reference."""
@@ -155,5 +157,5 @@ class CiderD:
         total = 0.0
         for product, norm, length in zip(products, norms, lengths):
             alike = sum(p / (a * b) if a and b else p for p, a, b in zip(product, own_norms, norm))
-            total += alike * np.exp(-((own_length - length) ** 2) / (2 * CIDER_SIGMA**2))
-        return float(10 * total / MAX_N / len(norms))
+            total += alike * math.exp(-((own_length - length) ** 2) / (2 * CIDER_SIGMA**2))
+        return 10 * total / MAX_N / len(norms)

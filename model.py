@@ -18,17 +18,36 @@ from torch import Tensor, nn
 
 @dataclass
 class Cache:
-    """Keys and values of each decoder layer, (B, H, S or T, D) each; `length` caption tokens have been read."""
+    """Keys and values of each decoder layer; `length` caption tokens have been read.
+
+    cross is (U, H, S, D), once an image, own (B, H, T, D); the B / U captions of an image lie side by side.
+    """
 
     cross: list[tuple[Tensor, Tensor]]
     own: list[tuple[Tensor, Tensor] | None]
     length: int = 0
 
     def select(self, rows: Tensor) -> "Cache":
-        """The cache of the given rows (N,), which may repeat and be in any order."""
-        cross = [(k[rows], v[rows]) for k, v in self.cross]
-        own = [kv and (kv[0][rows], kv[1][rows]) for kv in self.own]
-        return Cache(cross, own, self.length)
+        """Captions go on from the given rows (N,), each a row of the same image."""
+        return Cache(self.cross, [kv and (kv[0][rows], kv[1][rows]) for kv in self.own], self.length)
+
+
+class Dropout(nn.Module):
+    """Dropout whose rate is rounded to 1/256, so that a random byte decides: on a CPU a seventh of a step is saved."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        dropped = round(256 * self.rate)
+        if not self.training or dropped == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.rate)
+        longs = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = longs.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
 
 
 class Attention(nn.Module):
@@ -36,7 +55,8 @@ class Attention(nn.Module):
 
     def __init__(self, embed_dim: int, heads: int, dropout: float):
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
+        self.dropout = Dropout(dropout)
         self.query = nn.Linear(embed_dim, embed_dim)
         self.key_value = nn.Linear(embed_dim, 2 * embed_dim)
         self.out = nn.Linear(embed_dim, embed_dim)
@@ -50,10 +70,24 @@ class Attention(nn.Module):
         return self.split(keys), self.split(values)  # (B, H, S, D) each
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
-        queries = self.split(self.query(x))  # (B, H, T, D)
-        x = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=causal)
-        return self.out(x.transpose(1, 2).flatten(2))  # (B, T, C)
+        """x (B, T, C) over keys and values (U, H, S, D): the captions of an image share them, as one long row."""
+        B, T, C = x.shape
+        U = len(keys)
+        queries = self.split(self.query(x).view(U, B // U * T, C))  # (U, H, B / U * T, D)
+        if x.device.type == "cpu" and torch.is_grad_enabled():
+            x = self.plain(queries, keys, values, causal)
+        else:
+            rate = self.dropout.rate if self.training else 0.0
+            x = F.scaled_dot_product_attention(queries, keys, values, dropout_p=rate, is_causal=causal)
+        return self.out(x.transpose(1, 2).reshape(B, T, C))
+
+    def plain(self, queries: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:
+        """The same in matrix products, whose backward pass is faster on a CPU."""
+        scores = queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5
+        if causal:
+            T = scores.shape[-1]
+            scores = scores + torch.full((T, T), float("-inf"), dtype=scores.dtype).triu(1)
+        return self.dropout(scores.softmax(-1, dtype=scores.dtype)) @ values
 
 
 class DecoderLayer(nn.Module):
@@ -67,9 +101,9 @@ class DecoderLayer(nn.Module):
         self.cross_attention = Attention(embed_dim, heads, dropout)
         self.ff_norm = nn.LayerNorm(embed_dim)
         self.feed_forward = nn.Sequential(
-            nn.Linear(embed_dim, ff_dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(ff_dim, embed_dim)
+            nn.Linear(embed_dim, ff_dim), nn.GELU(), Dropout(dropout), nn.Linear(ff_dim, embed_dim)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, own: tuple[Tensor, Tensor] | None, cross: tuple[Tensor, Tensor]):
         """x (B, T, C) and the layer's cached keys and values -> (new x, extended own keys and values)."""
@@ -93,7 +127,7 @@ class CaptionDecoder(nn.Module):
         self.max_seq_len = max_seq_len
         self.token_embedding = nn.Embedding(vocab_size, embed_dim, padding_idx=pad_idx)
         self.position_embedding = nn.Embedding(max_seq_len, embed_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(DecoderLayer(embed_dim, heads, ff_dim, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(self.init_weights)
@@ -106,14 +140,17 @@ class CaptionDecoder(nn.Module):
             nn.init.zeros_(module.bias)
 
     def start(self, image_tokens: Tensor, image_index: Tensor | None) -> Cache:
-        """Cross-attention keys and values of (U, S, C) image tokens, once an image, then dealt out to B captions."""
+        """Cross-attention keys and values of (U, S, C) image tokens; image_index (B,) deals them out to B captions."""
         cross = [layer.cross_attention.keys_values(image_tokens) for layer in self.layers]
         if image_index is not None:
             cross = [(keys[image_index], values[image_index]) for keys, values in cross]  # (B, H, S, D)
         return Cache(cross, [None] * len(self.layers))
 
-    def forward(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """Read tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache."""
+    def forward(self, tokens: Tensor, cache: Cache, mask: Tensor | None = None) -> tuple[Tensor, Cache]:
+        """Read tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache.
+
+        mask (B, T): logits only where it is true, (N, V).
+        """
         B, T = tokens.shape
         assert cache.length == 0 or T == 1, f"a cache of {cache.length} tokens takes one more at a time, got {T}"
         assert cache.length + T <= self.max_seq_len, f"{cache.length + T} tokens, at most {self.max_seq_len}"
@@ -123,7 +160,8 @@ class CaptionDecoder(nn.Module):
         for layer, layer_own, layer_cross in zip(self.layers, cache.own, cache.cross):
             x, keys_values = layer(x, layer_own, layer_cross)
             own.append(keys_values)
-        logits = F.linear(self.norm(x), self.token_embedding.weight)  # (B, T, V)
+        x = x if mask is None else x[mask]  # (N, C)
+        logits = F.linear(self.norm(x), self.token_embedding.weight)  # (B, T, V) or (N, V)
         return logits, Cache(cache.cross, own, cache.length + T)
 
 
@@ -174,20 +212,30 @@ class ImageToTextModel(nn.Module):
         return self.decoder.token_embedding.weight.device
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pixels (U, 3, H, W) -> image tokens (U, S, C)."""
-        return self.projection(self.encoder(images))
+        """Pixels (U, 3, H, W), or what the encoder made of them (U, S, E), -> image tokens (U, S, C)."""
+        features = self.encoder(images) if images.ndim == 4 else images.float()
+        return self.projection(features)
 
     def start(self, image_tokens: Tensor, image_index: Tensor | None = None) -> Cache:
-        """The empty cache of captions over image tokens (U, S, C); image_index (B,) names each caption's image."""
+        """The empty cache of captions over image tokens (U, S, C); image_index (B,) names each caption's image.
+
+        None: every image has the same number of captions, side by side.
+        """
         return self.decoder.start(image_tokens, image_index)
 
-    def decode(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        return self.decoder(tokens, cache)
+    def decode(self, tokens: Tensor, cache: Cache, mask: Tensor | None = None) -> tuple[Tensor, Cache]:
+        return self.decoder(tokens, cache, mask)
 
-    def forward(self, images: Tensor, decoder_input_tokens: Tensor, image_index: Tensor | None = None) -> Tensor:
-        """Teacher forcing: images (U, 3, H, W), tokens (B, T), image_index (B,) or None for U = B -> (B, T, V)."""
-        logits, _ = self.decode(decoder_input_tokens, self.start(self.encode(images), image_index))
-        return logits
+    def forward(
+        self, images: Tensor, decoder_input_tokens: Tensor, image_index: Tensor | None = None,
+        target_mask: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Teacher forcing: images as in encode(), tokens (B, T), image_index as in start() -> logits (B, T, V).
+
+        target_mask (B, T): logits only where it is true, (N, V).
+        """
+        cache = self.start(self.encode(images), image_index)
+        return self.decode(decoder_input_tokens, cache, target_mask)[0]
 
     @classmethod
     def from_pretrained(cls, path_or_repo_id: str) -> "ImageToTextModel":

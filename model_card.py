@@ -38,16 +38,18 @@ Batch size {batch} x {accumulation}, learning rate {lr}, label smoothing {smooth
 """
 
 
-def model_card(model: nn.Module, settings: Settings, record: dict) -> str:
-    """record is the epoch's line of log.jsonl, with "exact" and "captioned" once captions were counted."""
+def model_card(model: nn.Module, settings: Settings, record: dict, results: dict | None = None) -> str:
+    """record is the epoch's line of log.jsonl, results those of evaluate.py once there are any."""
     rows = [
         f"| validation loss | {record['val_loss']:.4f} |",
         f"| training loss | {record['train_loss']:.4f} |",
         f"| epoch | {record['epoch']} |",
         f"| optimizer steps | {record['global_step']:,} |",
     ]
-    if "exact" in record:
-        rows.append(f"| greedy validation captions equal to a reference | {record['exact']} of {record['captioned']} |")
+    for name, value in (results["scores"] if results else {}).items():
+        rows.append(f"| {name}, 95% interval | {value['score']:.4f}, {value['low']:.4f} to {value['high']:.4f} |")
+    if results:
+        rows.append(f"| signature of the scores | `{results['signature'].replace('|', ' ')}` |")
     encoder = settings.ENCODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
     return CARD.format(
         dataset=settings.DATASET,

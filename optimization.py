@@ -4,15 +4,11 @@ The learning rate is a pure function of the optimizer step; each part of the mod
 """
 
 import contextlib
+import math
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import (
-    get_constant_schedule_with_warmup,
-    get_cosine_schedule_with_warmup,
-    get_linear_schedule_with_warmup,
-)
 
 from errors import UserError
 from settings import Settings
@@ -44,13 +40,26 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
     )
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, settings: Settings, total_steps: int) -> LambdaLR:
-    """Linear warm-up over WARMUP_STEPS, then LR_SCHEDULE down to 0 at total_steps."""
-    warmup = min(settings.WARMUP_STEPS, total_steps)
-    if settings.LR_SCHEDULE == "constant":
-        return get_constant_schedule_with_warmup(optimizer, warmup)
-    make = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}[settings.LR_SCHEDULE]
-    return make(optimizer, warmup, total_steps)
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, settings: Settings, steps: int, self_critical_steps: int = 0
+) -> LambdaLR:
+    """Over `steps` LR_SCHEDULE, then over self_critical_steps SCST_LEARNING_RATE falling to 0."""
+
+    def factor(step: int) -> float:
+        if step < steps or not self_critical_steps:
+            return learning_rate_factor(step, min(settings.WARMUP_STEPS, steps), steps, settings.LR_SCHEDULE)
+        left = 1 - (step - steps) / self_critical_steps
+        return settings.SCST_LEARNING_RATE / settings.LEARNING_RATE * max(0.0, left)
+
+    return LambdaLR(optimizer, factor)
+
+
+def learning_rate_factor(step: int, warmup: int, steps: int, schedule: str) -> float:
+    """Share of the peak learning rate: linear warm-up, then "constant", "linear" or "cosine" down to 0 at `steps`."""
+    if step < warmup:
+        return step / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[schedule]
 
 
 def restore_optimizer(

@@ -14,7 +14,8 @@ class Progress:
     loss_sum: float = 0.0  # nats over the current epoch's tokens
     num_tokens: int = 0
     seconds: float = 0.0  # spent training in the current epoch
-    best_val_loss: float = float("inf")
+    best_val_loss: float = float("inf")  # of the best epoch, which BEST_METRIC chooses
+    best_cider: float = float("-inf")
     best_epoch: int = 0
     validations_since_best: int = 0
     history: list[dict] = field(default_factory=list)  # one record a finished epoch, the lines of log.jsonl
@@ -32,11 +33,12 @@ class Progress:
         self.batches_done = self.num_tokens = 0
         self.loss_sum = self.seconds = 0.0
 
-    def note_validation(self, val_loss: float) -> bool:
-        """Whether val_loss is a new best."""
-        is_best = val_loss < self.best_val_loss
+    def note_validation(self, record: dict, metric: str) -> bool:
+        """Whether the epoch's record is a new best by "val_loss" or "cider"."""
+        is_best = record["val_loss"] < self.best_val_loss if metric == "val_loss" else record["cider"] > self.best_cider
         if is_best:
-            self.best_val_loss, self.best_epoch = val_loss, self.epoch + 1
+            self.best_val_loss, self.best_cider = record["val_loss"], record.get("cider", self.best_cider)
+            self.best_epoch = self.epoch + 1
         self.validations_since_best = 0 if is_best else self.validations_since_best + 1
         return is_best
 

@@ -10,6 +10,7 @@ import transformers
 
 from bundle import Captioner, bundle_config
 from checkpoint import STEP_FILE, numbered
+from ema import WeightAverage
 from encoder import describe_encoder, load_encoder, token_shape
 from errors import UserError
 from model import ImageToTextModel
@@ -34,6 +35,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LambdaLR
     scaler: torch.amp.GradScaler
+    average: WeightAverage
     device: torch.device
     dtype: torch.dtype
     progress: Progress
@@ -47,7 +49,7 @@ class Run:
 def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, folder: Path) -> Run:
     """A fresh run over num_pairs training pairs: model, optimizer and schedule as settings and seed make them."""
     batches = math.ceil(num_pairs / settings.BATCH_SIZE)
-    total_steps = settings.NUM_EPOCHS * math.ceil(batches / settings.GRADIENT_ACCUMULATION_STEPS)
+    steps = math.ceil(batches / settings.GRADIENT_ACCUMULATION_STEPS)  # of an epoch
     device = pick_device(settings.DEVICE)
     dtype = pick_precision(settings, device)
     torch.manual_seed(settings.SEED)
@@ -79,7 +81,8 @@ def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, f
     )
     return Run(
         settings, folder, model, tokenizer, image_processor, describe_encoder(encoder, image_processor), optimizer,
-        make_scheduler(optimizer, settings, total_steps), make_scaler(device, dtype),
+        make_scheduler(optimizer, settings, settings.NUM_EPOCHS * steps, settings.SCST_EPOCHS * steps),
+        make_scaler(device, dtype), WeightAverage(model, settings.EMA_DECAY),
         device, dtype, Progress(num_pairs=num_pairs),
     )  # fmt: skip
 

@@ -22,24 +22,32 @@ TYPES = typing.get_type_hints(config)  # {"LEARNING_RATE": float, ...}, in the o
 
 # What decides the shape of the model or the meaning of its tokens: a checkpoint's own values win over config.py.
 ARCHITECTURE = (
-    "ENCODER_MODEL_NAME", "SCRATCH_IMAGE_SIZE", "SCRATCH_PATCH_SIZE", "SCRATCH_EMBED_DIM", "SCRATCH_LAYERS",
+    "ENCODER_MODEL_NAME", "ENCODER_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE", "SCRATCH_PATCH_SIZE", "SCRATCH_EMBED_DIM", "SCRATCH_LAYERS",
     "SCRATCH_HEADS", "DECODER_EMBED_DIM", "DECODER_HEADS", "DECODER_LAYERS", "DECODER_FF_DIM", "MAX_SEQ_LEN",
     "LOWERCASE",
 )  # fmt: skip
 
 AT_LEAST = {
     "SHAPES_NUM_IMAGES": 20, "VOCAB_SIZE": 260, "MIN_FREQUENCY": 1, "MAX_SEQ_LEN": 4, "NUM_WORKERS": 0,
-    "SCRATCH_IMAGE_SIZE": 1, "SCRATCH_PATCH_SIZE": 1, "SCRATCH_EMBED_DIM": 1, "SCRATCH_LAYERS": 1, "SCRATCH_HEADS": 1,
-    "DECODER_EMBED_DIM": 1, "DECODER_HEADS": 1, "DECODER_LAYERS": 1, "DECODER_FF_DIM": 1, "NUM_EPOCHS": 1,
-    "BATCH_SIZE": 1, "GRADIENT_ACCUMULATION_STEPS": 1, "WARMUP_STEPS": 0, "WEIGHT_DECAY": 0, "VALIDATION_INTERVAL": 1,
-    "EARLY_STOPPING_PATIENCE": 1, "NUM_SAMPLE_CAPTIONS": 0, "NUM_EXACT_CAPTIONS": 0, "CHECKPOINT_EVERY_STEPS": 1,
-    "KEEP_LAST_N": 1, "BEAM_SIZE": 1, "LENGTH_PENALTY": 0, "TEMPERATURE": 0, "TOP_K": 0, "SEED": 0,
-    "VAL_FRACTION": 0, "TEST_FRACTION": 0, "BAD_IMAGE_LIMIT": 0, "DECODER_DROPOUT": 0, "LABEL_SMOOTHING": 0,
-    "ENCODER_TRAINABLE": 1,
+    "AUGMENT_VIEWS": 1, "SCRATCH_IMAGE_SIZE": 1, "SCRATCH_PATCH_SIZE": 1, "SCRATCH_EMBED_DIM": 1, "SCRATCH_LAYERS": 1,
+    "SCRATCH_HEADS": 1, "DECODER_EMBED_DIM": 1, "DECODER_HEADS": 1, "DECODER_LAYERS": 1, "DECODER_FF_DIM": 1,
+    "NUM_EPOCHS": 1, "BATCH_SIZE": 1, "GRADIENT_ACCUMULATION_STEPS": 1, "WARMUP_STEPS": 0, "WEIGHT_DECAY": 0,
+    "VALIDATION_INTERVAL": 1, "EARLY_STOPPING_PATIENCE": 1, "NUM_SAMPLE_CAPTIONS": 0, "NUM_VALIDATION_CAPTIONS": 0,
+    "SCST_EPOCHS": 0, "SCST_SAMPLES": 2, "CHECKPOINT_EVERY_STEPS": 1, "KEEP_LAST_N": 1, "BEAM_SIZE": 1,
+    "LENGTH_PENALTY": 0, "TEMPERATURE": 0, "TOP_K": 0, "SEED": 0, "VAL_FRACTION": 0, "TEST_FRACTION": 0,
+    "BAD_IMAGE_LIMIT": 0, "DECODER_DROPOUT": 0, "LABEL_SMOOTHING": 0, "ENCODER_TRAINABLE": 1, "ENCODER_IMAGE_SIZE": 1,
 }  # fmt: skip
-ABOVE = {"LEARNING_RATE": 0, "ENCODER_LEARNING_RATE": 0, "GRADIENT_CLIP_NORM": 0, "TOP_P": 0, "ADAM_BETA2": 0}
+ABOVE = {
+    "LEARNING_RATE": 0,
+    "SCST_LEARNING_RATE": 0,
+    "EMA_DECAY": 0,
+    "ENCODER_LEARNING_RATE": 0,
+    "GRADIENT_CLIP_NORM": 0,
+    "TOP_P": 0,
+    "ADAM_BETA2": 0,
+}
 AT_MOST = {"VAL_FRACTION": 0.5, "TEST_FRACTION": 0.5, "BAD_IMAGE_LIMIT": 1, "TOP_P": 1, "SEED": 2**31 - 1}
-BELOW = {"DECODER_DROPOUT": 1, "LABEL_SMOOTHING": 1, "ADAM_BETA2": 1}
+BELOW = {"DECODER_DROPOUT": 1, "EMA_DECAY": 1, "LABEL_SMOOTHING": 1, "ADAM_BETA2": 1}
 MULTIPLE_OF = {
     "DECODER_EMBED_DIM": "DECODER_HEADS",
     "SCRATCH_EMBED_DIM": "SCRATCH_HEADS",
@@ -231,6 +239,22 @@ def range_problems(settings: Settings) -> list[str]:
         problems.append("VAL_FRACTION and TEST_FRACTION leave nothing to train on")
     if settings.ENCODER_MODEL_NAME == "scratch" and settings.ENCODER_TRAINABLE != "all":
         problems.append('ENCODER_MODEL_NAME "scratch" has no weights to keep: ENCODER_TRAINABLE must be "all"')
+    if settings.CACHE_FEATURES and settings.ENCODER_TRAINABLE != "none":
+        problems.append('CACHE_FEATURES keeps what a frozen encoder makes: ENCODER_TRAINABLE must be "none"')
+    return problems + criterion_problems(settings)
+
+
+def criterion_problems(settings: Settings) -> list[str]:
+    """What validation and self-critical training need of each other."""
+    problems = []
+    if settings.BEST_METRIC == "cider" and settings.NUM_VALIDATION_CAPTIONS == 0:
+        problems.append('BEST_METRIC "cider" needs NUM_VALIDATION_CAPTIONS above 0')
+    if settings.SCST_EPOCHS and settings.BEST_METRIC != "cider":
+        problems.append('SCST_EPOCHS raise CIDEr-D, not val_loss: BEST_METRIC must be "cider"')
+    if settings.SCST_EPOCHS and not settings.GROUP_CAPTIONS:
+        problems.append("SCST_EPOCHS go over pictures: GROUP_CAPTIONS must be true")
+    if settings.SCST_EPOCHS and settings.EARLY_STOPPING_PATIENCE is not None:
+        problems.append("EARLY_STOPPING_PATIENCE would end the run before SCST_EPOCHS: it must be none with them")
     return problems
 
 

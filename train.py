@@ -6,38 +6,39 @@
     python train.py --help                                        # every setting
 
 Reads the prepared data (prepared first where needed); writes checkpoints/<run>/: checkpoint_*.pt, best/ (the captioner
-to use), log.jsonl and loss.png.
+to use), evaluation.json (its captions and scores on the validation split), log.jsonl and loss.png.
 """
 
 import math
-import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from itertools import islice
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from bundle import Captioner, load_captioner, save_captioner
+from bundle import load_captioner, save_captioner
 from checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, restore, save_checkpoint
+from collapse import measure_collapse
 from dataset import ImageTextDataset, make_loader, start_epoch
 from decoding import DecodingOptions
 from errors import UserError, run_script
+from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_results
+from features import cached_features
 from files import write_atomically
 from hub import make_uploader
 from loss import CaptionLoss
 from model_card import model_card
 from optimization import autocast
 from prepare_dataset import prepare
+from reporting import progress_bar, report_epoch
 from run import Run, choose_folder, settings_for_resume, start_run
-from settings import Settings, help_text, load_settings
+from scst import ScstLoss
+from settings import help_text, load_settings
 from stopping import Stopped, StopSignal
-from tokenizer import CaptionTokenizer, build_tokenizer
-from tracking import plot_losses, setup_wandb, write_log
+from tokenizer import build_tokenizer
+from tracking import setup_wandb
 
 USAGE = "python train.py [--preset NAME] [--setting VALUE ...]"
 
@@ -71,6 +72,7 @@ def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: Stop
         run.scaler.step(run.optimizer)
         run.scaler.update()
         run.scheduler.step()
+        run.average.update(run.model)
         run.optimizer.zero_grad(set_to_none=True)
 
         # record
@@ -118,8 +120,8 @@ def windows(loader: DataLoader, size: int) -> Iterator[list[dict]]:
         yield window
 
 
-def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+def to_device(batch: dict[str, Tensor | None], device: torch.device) -> dict[str, Tensor | None]:
+    return {name: tensor if tensor is None else tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def stop_if_not_finite(run: Run, loss_sum: float, norm: float, learning_rate: float) -> None:
@@ -135,33 +137,40 @@ def stop_if_not_finite(run: Run, loss_sum: float, norm: float, learning_rate: fl
     )
 
 
-def progress_bar(run: Run, loader: DataLoader) -> tqdm:
-    total, done = len(loader.dataset), run.progress.batches_done * run.settings.BATCH_SIZE
-    quiet = 0.2 if sys.stderr.isatty() else 30  # seconds between updates: a log file is not a screen
-    return tqdm(
-        total=total, initial=min(done, total), unit=" examples", leave=False, dynamic_ncols=True,
-        desc=f"epoch {run.progress.epoch + 1}/{run.settings.NUM_EPOCHS}", mininterval=quiet, delay=quiet,
-    )  # fmt: skip
-
-
 def fit(run: Run, train_loader: DataLoader, val_loader: DataLoader, tracker, uploader, stop: StopSignal) -> None:
-    """Train and validate epoch by epoch until NUM_EPOCHS or until patience runs out."""
+    """Train and validate epoch by epoch until NUM_EPOCHS and SCST_EPOCHS are done or patience runs out."""
     settings, progress = run.settings, run.progress
-    criterion, val_criterion = CaptionLoss(settings.LABEL_SMOOTHING), CaptionLoss()
-    evaluate(run, val_loader, val_criterion, stop, num_batches=2)  # what breaks here would break after a whole epoch
-    while progress.epoch < settings.NUM_EPOCHS and not out_of_patience(run):
+    evaluate(run, val_loader, CaptionLoss(), stop, num_batches=2)  # what breaks here would break after a whole epoch
+    last = settings.NUM_EPOCHS + settings.SCST_EPOCHS
+    while progress.epoch < last and not out_of_patience(run):
+        criterion = start_criterion(run, train_loader.dataset)
         record = train_one_epoch(run, train_loader, criterion, tracker, stop)
-        is_best = False
-        if (progress.epoch + 1) % settings.VALIDATION_INTERVAL == 0 or progress.epoch + 1 == settings.NUM_EPOCHS:
+        is_best, rows = False, []
+        if (progress.epoch + 1) % settings.VALIDATION_INTERVAL == 0 or progress.epoch + 1 == last:
             save_checkpoint(run)  # a stop during validation loses nothing
-            record |= evaluate(run, val_loader, val_criterion, stop)
-            is_best = progress.note_validation(record["val_loss"])
+            with run.average.applied(run.model):
+                record |= evaluate(run, val_loader, CaptionLoss(), stop)
+                measures, rows = validate_captions(run, val_loader.dataset)
+                record |= measures
+                is_best = progress.note_validation(record, settings.BEST_METRIC)
+                if is_best:
+                    save_captioner(run.captioner, run.folder / "best", settings, record)
         progress.end_epoch(record)
         if is_best:
-            save_captioner(run.captioner, run.folder / "best", settings, record)
             uploader.upload(run.folder / "best", f"Epoch {record['epoch']}, val_loss {record['val_loss']:.4f}")
         save_checkpoint(run, is_best)
-        report_epoch(run, record, is_best, val_loader.dataset, tracker)
+        report_epoch(run, record, is_best, rows, tracker)
+        if out_of_patience(run):
+            print(f"no better {settings.BEST_METRIC} for {progress.validations_since_best} validations: stopping early")
+
+
+def start_criterion(run: Run, dataset: ImageTextDataset):
+    """Cross-entropy for NUM_EPOCHS, then self-critical training, which goes on from the averaged weights."""
+    if run.progress.epoch < run.settings.NUM_EPOCHS:
+        return CaptionLoss(run.settings.LABEL_SMOOTHING)
+    if run.progress.epoch == run.settings.NUM_EPOCHS and run.progress.batches_done == 0:
+        run.average.copy_to(run.model)
+    return ScstLoss(dataset.references, run.tokenizer, run.settings)
 
 
 def out_of_patience(run: Run) -> bool:
@@ -169,62 +178,43 @@ def out_of_patience(run: Run) -> bool:
     return patience is not None and run.progress.validations_since_best >= patience
 
 
-def report_epoch(run: Run, record: dict, is_best: bool, val_dataset: ImageTextDataset, tracker) -> None:
-    write_log(run.folder / "log.jsonl", run.progress.history)
-    plot_losses(run.folder / "loss.png", run.progress.history)
-    tracker.log_epoch(record, record["global_step"])
-    validated = record["val_loss"] is not None
-    print(
-        f"epoch {record['epoch']:>3}/{run.settings.NUM_EPOCHS}  train_loss {record['train_loss']:.4f}"
-        + (f"  val_loss {record['val_loss']:.4f}{' best' if is_best else '     '}" if validated else "")
-        + f"  lr {record['learning_rate']:.1e}  {record['examples_per_second']:,.0f} examples/s"
-        f"  {timedelta(seconds=round(record['seconds']))}"
-    )
-    if validated and run.settings.NUM_SAMPLE_CAPTIONS:
-        rows = sample_captions(run, val_dataset)
-        for path, caption, references in rows:
-            print(f"    {path.name[:28]:<28}  {caption}\n    {'':<28}  reference: {references[0]}")
-        tracker.log_captions(rows, record["global_step"])
-    if out_of_patience(run):
-        print(f"no better val_loss for {run.progress.validations_since_best} validations: stopping early")
+def validate_captions(run: Run, dataset: ImageTextDataset) -> tuple[dict, list]:
+    """Greedy captions of NUM_VALIDATION_CAPTIONS pictures -> collapse measures, and rows of a few to look at."""
+    settings, total = run.settings, len(dataset.names)
+    count = min(settings.NUM_VALIDATION_CAPTIONS, total)
+    samples = min(settings.NUM_SAMPLE_CAPTIONS, total)
+    numbers = [i * total // count for i in range(count)] if count else []  # the same each time, spread over the split
+    shown = [i * total // samples for i in range(samples)] if samples else []
+    wanted = list(dict.fromkeys([*numbers, *shown]))
+    if not wanted:
+        return {}, []
+    with autocast(run.device, run.dtype):
+        found = dict(zip(wanted, caption_all(run.captioner, dataset.images, wanted, greedy(run), settings.BATCH_SIZE)))
+    rows = [(dataset.path(i), found[i][0], dataset.references[i]) for i in shown]
+    if not numbers:
+        return {}, rows
+    texts, finished = [found[i][0] for i in numbers], [found[i][1].finished for i in numbers]
+    return measure_collapse(texts, finished, [dataset.references[i] for i in numbers]), rows
 
 
-def sample_captions(run: Run, dataset: ImageTextDataset) -> list[tuple[Path, str, list[str]]]:
-    """Greedy captions of the same few pictures each time, spread over the split: (path, caption, references)."""
-    count = min(run.settings.NUM_SAMPLE_CAPTIONS, len(dataset.names))
-    numbers = [i * len(dataset.names) // count for i in range(count)]
-    captions = greedy_captions(run.captioner, dataset, numbers, run.settings)
-    return [(dataset.path(i), caption, dataset.references[i]) for i, caption in zip(numbers, captions)]
-
-
-def greedy_captions(
-    captioner: Captioner, dataset: ImageTextDataset, numbers: list[int], settings: Settings
-) -> list[str]:
-    options = DecodingOptions(max_seq_len=settings.MAX_SEQ_LEN)
-    captions = []
-    for start in range(0, len(numbers), settings.BATCH_SIZE):
-        pixels = dataset.pixels(numbers[start : start + settings.BATCH_SIZE])
-        captions += [row[0][0] for row in captioner.caption_pixels(pixels, options)]
-    return captions
+def greedy(run: Run) -> DecodingOptions:
+    return DecodingOptions(max_seq_len=run.settings.MAX_SEQ_LEN)
 
 
 def finish(run: Run, val_dataset: ImageTextDataset, uploader) -> None:
-    """Use what was made: caption validation pictures with best/, complete its card, say what to type next."""
-    best, count = run.folder / "best", min(run.settings.NUM_EXACT_CAPTIONS, len(val_dataset.names))
-    if count:
-        captioner = load_captioner(best, run.device)
-        captions = greedy_captions(captioner, val_dataset, list(range(count)), run.settings)
-        exact = sum(is_exact(captions[i], val_dataset.references[i], run.tokenizer) for i in range(count))
-        print(f"exact        {exact} of {count} greedy validation captions ({exact / count:.1%}) equal a reference")
-        record = run.progress.history[run.progress.best_epoch - 1] | {"exact": exact, "captioned": count}
-        write_atomically(best / "README.md", model_card(captioner.model, run.settings, record))
-        uploader.upload(best, "Model card with the final numbers")
+    """Score best/ on the validation split as evaluate.py does, complete its card, say what to type next."""
+    best, settings = run.folder / "best", run.settings
+    captioner = load_captioner(best, run.device)
+    options = DecodingOptions(settings.MAX_SEQ_LEN, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
+    pictures = Pictures("val", [val_dataset.path(i) for i in range(len(val_dataset.names))], val_dataset.references, [])
+    results, captions = evaluate_pictures(captioner, val_dataset.images, pictures, options, run.dtype, best)
+    write_atomically(run.folder / "evaluation.json", as_json(results, pictures, captions, str(best)))
+    record = run.progress.history[run.progress.best_epoch - 1]
+    write_atomically(best / "README.md", model_card(captioner.model, settings, record, results))
+    uploader.upload(best, "Model card with the final numbers")
+    print(format_results(results))
     print(f"best         epoch {run.progress.best_epoch}, val_loss {run.progress.best_val_loss:.4f}: {best}")
     print(f"next         python inference.py {val_dataset.path(0)} --checkpoint {best}")
-
-
-def is_exact(caption: str, references: list[str], tokenizer: CaptionTokenizer) -> bool:
-    return caption in [tokenizer.decode(tokenizer.encode(reference)) for reference in references]
 
 
 def main(argv: list[str]) -> int | None:
@@ -243,6 +233,11 @@ def main(argv: list[str]) -> int | None:
     tokenizer = build_tokenizer(settings, captions)
     run = start_run(settings, tokenizer, len(captions), folder)
     train_set, val_set = (ImageTextDataset(data, s, tokenizer, run.image_processor, settings) for s in ("train", "val"))
+    if settings.CACHE_FEATURES:
+        for dataset in (train_set, val_set):
+            dataset.features = cached_features(
+                run.model.encoder, run.image_processor, dataset, settings, run.device, run.dtype
+            )
     train_loader = make_loader(train_set, settings, tokenizer.pad_id, shuffle=True)
     val_loader = make_loader(val_set, settings, tokenizer.pad_id, shuffle=False)
     if checkpoint:

@@ -24,7 +24,13 @@ from transformers import (
     ViTModel,
 )
 
-from encoder import describe_encoder, load_encoder, prepare_pixels, rebuild_encoder, token_shape
+from encoder import (
+    describe_encoder,
+    load_encoder,
+    prepare_pixels,
+    rebuild_encoder,
+    token_shape,
+)
 from errors import UserError
 
 SMALL = dict(

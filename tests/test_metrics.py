@@ -4,7 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from reference_scores import AVAILABLE, FLICKR8K, RECORDED, reference_scores, scoring_cases
+from reference_scores import (
+    AVAILABLE,
+    FLICKR8K,
+    RECORDED,
+    reference_scores,
+    scoring_cases,
+)
 
 from metrics import NAMES, CiderD, score_captions
 from penn_treebank import words

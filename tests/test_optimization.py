@@ -7,7 +7,14 @@ import torch
 from tiny import tiny_model, tiny_settings
 
 from errors import UserError
-from optimization import make_optimizer, make_scaler, make_scheduler, pick_device, pick_precision, restore_optimizer
+from optimization import (
+    make_optimizer,
+    make_scaler,
+    make_scheduler,
+    pick_device,
+    pick_precision,
+    restore_optimizer,
+)
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group():

@@ -3,7 +3,15 @@
 import json
 
 import pytest
-from reference_scores import AVAILABLE, FLICKR8K, RECORDED, cases, digest, flickr8k_captions, reference_words
+from reference_scores import (
+    AVAILABLE,
+    FLICKR8K,
+    RECORDED,
+    cases,
+    digest,
+    flickr8k_captions,
+    reference_words,
+)
 
 from penn_treebank import words
 

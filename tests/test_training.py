@@ -14,12 +14,26 @@ import time
 import pytest
 import torch
 from PIL import Image
-from tiny import ROOT, TINY, environment, flags, load_weights, run, same_weights, start, stop_when, train
+from tiny import (
+    ROOT,
+    TINY,
+    environment,
+    flags,
+    load_weights,
+    run,
+    same_weights,
+    start,
+    stop_when,
+    train,
+)
 
 from checkpoint import REQUIRED
 
 LAST = "checkpoint_step_00000040.pt"
-RUN = dict(RUN_NAME="a", NUM_EPOCHS=8, CHECKPOINT_EVERY_STEPS=1, AUGMENT="true")  # 8 epochs of 5 steps
+RUN = dict(
+    RUN_NAME="a", NUM_EPOCHS=6, SCST_EPOCHS=2, CHECKPOINT_EVERY_STEPS=1, AUGMENT="true", GROUP_CAPTIONS="true",
+    BEST_METRIC="cider", EMA_DECAY=0.9,
+)  # 8 epochs of 5 steps, with all that must come back: dropout, augmentation, averaged weights, sampled captions
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +59,7 @@ def test_a_run_leaves_exactly_these_files(finished):
     steps, bests = ([n for n in names if n.startswith(f"checkpoint_{kind}_")] for kind in ("step", "epoch"))
     assert steps == ["checkpoint_step_00000039.pt", LAST]  # KEEP_LAST_N is 2
     assert 1 <= len(bests) <= 2
-    assert sorted(set(names) - {*steps, *bests}) == ["best", "log.jsonl", "loss.png"]
+    assert sorted(set(names) - {*steps, *bests}) == ["best", "evaluation.json", "log.jsonl", "loss.png"]
     assert sorted(str(p.relative_to(folder / "best")) for p in (folder / "best").rglob("*") if p.is_file()) == [
         "README.md", "config.json", "encoder/config.json", "encoder/preprocessor_config.json", "merges.txt",
         "model.safetensors", "vocab.json",
@@ -70,12 +84,11 @@ def test_the_log_has_one_line_an_epoch_and_the_plot_is_a_picture(finished):
 
 def test_the_card_holds_the_numbers_of_the_run(finished):
     lines = [json.loads(line) for line in (finished / "checkpoints/a/log.jsonl").read_text().splitlines()]
-    best = min(lines, key=lambda line: line["val_loss"])
+    best = max(lines, key=lambda line: line["cider"])
+    evaluation = json.loads((finished / "checkpoints/a/evaluation.json").read_text())
     card = (finished / "checkpoints/a/best/README.md").read_text()
-    assert (
-        f"| validation loss | {best['val_loss']:.4f} |" in card
-        and "| greedy validation captions equal to a reference |" in card
-    )
+    assert f"| validation loss | {best['val_loss']:.4f} |" in card
+    assert f"| CIDEr-D, 95% interval | {evaluation['scores']['CIDEr-D']['score']:.4f}, " in card
 
 
 def test_each_validation_prints_its_captions_and_the_end_says_what_to_type(finished, tmp_path):

@@ -20,7 +20,7 @@ TINY = {
     "SHAPES_NUM_IMAGES": 40, "VOCAB_SIZE": 300, "SCRATCH_IMAGE_SIZE": 32, "SCRATCH_PATCH_SIZE": 16,
     "SCRATCH_EMBED_DIM": 16, "SCRATCH_LAYERS": 1, "SCRATCH_HEADS": 2, "DECODER_EMBED_DIM": 16, "DECODER_HEADS": 2,
     "DECODER_LAYERS": 1, "DECODER_FF_DIM": 32, "DECODER_DROPOUT": 0.1, "NUM_EPOCHS": 2, "BATCH_SIZE": 40,
-    "WARMUP_STEPS": 2, "NUM_SAMPLE_CAPTIONS": 1, "NUM_EXACT_CAPTIONS": 2,
+    "WARMUP_STEPS": 2, "NUM_SAMPLE_CAPTIONS": 1, "NUM_VALIDATION_CAPTIONS": 2,
 }  # fmt: skip
 CAPTIONS = ["a small red circle", "a large blue square left of a small red circle", "there is a large blue square"] * 4
 

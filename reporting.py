@@ -1,0 +1,47 @@
+"""What a run says while it goes: a progress bar, one line an epoch, a few captions, the collapse alarm."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from collapse import collapse_warnings, format_collapse
+from run import Run
+from tracking import plot_losses, write_log
+
+
+def progress_bar(run: Run, loader: DataLoader) -> tqdm:
+    total, done = len(loader.dataset), run.progress.batches_done * run.settings.BATCH_SIZE
+    quiet = 0.2 if sys.stderr.isatty() else 30  # seconds between updates: a log file is not a screen
+    return tqdm(
+        total=total, initial=min(done, total), unit=" examples", leave=False, dynamic_ncols=True,
+        desc=f"epoch {run.progress.epoch + 1}/{last_epoch(run)}", mininterval=quiet, delay=quiet,
+    )  # fmt: skip
+
+
+def last_epoch(run: Run) -> int:
+    return run.settings.NUM_EPOCHS + run.settings.SCST_EPOCHS
+
+
+def report_epoch(run: Run, record: dict, is_best: bool, rows: list[tuple[Path, str, list[str]]], tracker) -> None:
+    """Write log.jsonl and loss.png, tell the tracker, print; rows: sample pictures, their captions, their references."""
+    write_log(run.folder / "log.jsonl", run.progress.history)
+    plot_losses(run.folder / "loss.png", run.progress.history)
+    tracker.log_epoch(record, record["global_step"])
+    validated = record["val_loss"] is not None
+    print(
+        f"epoch {record['epoch']:>3}/{last_epoch(run)}  train_loss {record['train_loss']:.4f}"
+        + (f"  val_loss {record['val_loss']:.4f}{' best' if is_best else '     '}" if validated else "")
+        + f"  lr {record['learning_rate']:.1e}  {record['examples_per_second']:,.0f} examples/s"
+        f"  {timedelta(seconds=round(record['seconds']))}"
+    )
+    if "distinct" in record:
+        print(f"    {format_collapse(record)}")
+        for warning in collapse_warnings(record):
+            print(f"    warning: {warning}")
+    for path, caption, references in rows:
+        print(f"    {path.name[:28]:<28}  {caption}\n    {'':<28}  reference: {references[0]}")
+    if rows:
+        tracker.log_captions(rows, record["global_step"])
