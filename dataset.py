@@ -177,7 +177,7 @@ def make_loader(dataset: ImageTextDataset, settings: Settings, pad_id: int, *, s
         dataset,
         batch_sampler=sampler,
         collate_fn=partial(collate_fn, pad_id=pad_id),
-        num_workers=settings.NUM_WORKERS,
+        num_workers=0 if dataset.features is not None else settings.NUM_WORKERS,  # a copy of memory needs no help
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own: a loader must not draw from the generator that dropout uses
     )

@@ -46,8 +46,9 @@ class WeightAverage:
             parameter.data, self.values[name] = self.values[name], parameter.data
 
     @torch.no_grad()
-    def copy_to(self, model: nn.Module) -> None:
-        """Go on from the averaged weights."""
+    def restart(self, model: nn.Module) -> None:
+        """Go on from the averaged weights, with an average that begins anew."""
+        self.steps = 0
         for name, parameter in self.trained(model).items():
             parameter.copy_(self.values[name])
 

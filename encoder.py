@@ -39,9 +39,10 @@ class VisionEncoder(nn.Module):
                     backbone.use_head = False
         if hasattr(backbone.config, "do_pooling"):
             backbone.config.do_pooling = False  # the timm wrapper would pool the tokens for nothing
-        self.backbone = backbone
+        self.backbone = backbone.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)  # convolutions in bf16 are twice as fast so
         features = self.backbone(pixel_values=images).last_hidden_state
         if features.ndim == 3:
             return features  # (U, S, E)

@@ -69,24 +69,26 @@ class Attention(nn.Module):
         keys, values = self.key_value(x).chunk(2, dim=-1)
         return self.split(keys), self.split(values)  # (B, H, S, D) each
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:
-        """x (B, T, C) over keys and values (U, H, S, D): the captions of an image share them, as one long row."""
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """x (B, T, C) over keys and values (U, H, S, D): the captions of an image share them, as one long row.
+
+        allowed: which keys a position may look at, broadcast to (U, H, B / U * T, S); None: all.
+        """
         B, T, C = x.shape
         U = len(keys)
         queries = self.split(self.query(x).view(U, B // U * T, C))  # (U, H, B / U * T, D)
         if x.device.type == "cpu" and torch.is_grad_enabled():
-            x = self.plain(queries, keys, values, causal)
+            x = self.plain(queries, keys, values, allowed)
         else:
             rate = self.dropout.rate if self.training else 0.0
-            x = F.scaled_dot_product_attention(queries, keys, values, dropout_p=rate, is_causal=causal)
+            x = F.scaled_dot_product_attention(queries, keys, values, allowed, dropout_p=rate)
         return self.out(x.transpose(1, 2).reshape(B, T, C))
 
-    def plain(self, queries: Tensor, keys: Tensor, values: Tensor, causal: bool) -> Tensor:
+    def plain(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None) -> Tensor:
         """The same in matrix products, whose backward pass is faster on a CPU."""
         scores = queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5
-        if causal:
-            T = scores.shape[-1]
-            scores = scores + torch.full((T, T), float("-inf"), dtype=scores.dtype).triu(1)
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, float("-inf"))
         return self.dropout(scores.softmax(-1, dtype=scores.dtype)) @ values
 
 
@@ -105,14 +107,14 @@ class DecoderLayer(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, own: tuple[Tensor, Tensor] | None, cross: tuple[Tensor, Tensor]):
+    def forward(self, x: Tensor, own: tuple | None, cross: tuple, allowed: Tensor | None):
         """x (B, T, C) and the layer's cached keys and values -> (new x, extended own keys and values)."""
         normed = self.self_norm(x)
         keys, values = self.self_attention.keys_values(normed)
         if own is not None:
             keys, values = torch.cat([own[0], keys], dim=2), torch.cat([own[1], values], dim=2)
-        x = x + self.dropout(self.self_attention(normed, keys, values, causal=own is None))
-        x = x + self.dropout(self.cross_attention(self.cross_norm(x), *cross, causal=False))
+        x = x + self.dropout(self.self_attention(normed, keys, values, allowed))
+        x = x + self.dropout(self.cross_attention(self.cross_norm(x), *cross))
         x = x + self.dropout(self.feed_forward(self.ff_norm(x)))
         return x, (keys, values)
 
@@ -146,23 +148,46 @@ class CaptionDecoder(nn.Module):
             cross = [(keys[image_index], values[image_index]) for keys, values in cross]  # (B, H, S, D)
         return Cache(cross, [None] * len(self.layers))
 
-    def forward(self, tokens: Tensor, cache: Cache, mask: Tensor | None = None) -> tuple[Tensor, Cache]:
-        """Read tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache.
-
-        mask (B, T): logits only where it is true, (N, V).
-        """
-        B, T = tokens.shape
+    def forward(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """Read tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache."""
+        T = tokens.shape[1]
         assert cache.length == 0 or T == 1, f"a cache of {cache.length} tokens takes one more at a time, got {T}"
         assert cache.length + T <= self.max_seq_len, f"{cache.length + T} tokens, at most {self.max_seq_len}"
         positions = torch.arange(cache.length, cache.length + T, device=tokens.device)
+        allowed = None if T == 1 else positions[:, None] >= positions  # (T, T)
+        x, own = self.read(tokens, positions, cache, allowed)
+        return self.logits(x), Cache(cache.cross, own, cache.length + T)
+
+    def read(self, tokens: Tensor, positions: Tensor, cache: Cache, allowed: Tensor | None) -> tuple[Tensor, list]:
+        """Tokens (B, T) at positions, broadcast to (B, T), through all layers -> (B, T, C), own keys and values."""
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))  # (B, T, C)
         own = []
         for layer, layer_own, layer_cross in zip(self.layers, cache.own, cache.cross):
-            x, keys_values = layer(x, layer_own, layer_cross)
+            x, keys_values = layer(x, layer_own, layer_cross, allowed)
             own.append(keys_values)
-        x = x if mask is None else x[mask]  # (N, C)
-        logits = F.linear(self.norm(x), self.token_embedding.weight)  # (B, T, V) or (N, V)
-        return logits, Cache(cache.cross, own, cache.length + T)
+        return x, own
+
+    def logits(self, x: Tensor) -> Tensor:
+        return F.linear(self.norm(x), self.token_embedding.weight)
+
+    def teach(self, tokens: Tensor, mask: Tensor, cache: Cache) -> Tensor:
+        """Whole captions (B, T) -> logits (N, V) of the N places where mask (B, T) holds, in their order.
+
+        mask is true for the first tokens of each caption. All captions of an image are packed into one row, where each
+        token sees its own caption's past: padding all but disappears, and the image's keys and values are read once.
+        """
+        (B, T), U = tokens.shape, len(cache.cross[0][0])
+        lengths = mask.view(U, -1).sum(1)
+        filled = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # (U, L)
+        positions = torch.arange(T, device=tokens.device).expand(B, T)
+        captions = torch.arange(B, device=tokens.device)[:, None].expand(B, T)
+        packed = [torch.zeros_like(filled, dtype=torch.long).masked_scatter_(filled, x[mask]) for x in
+                  (tokens, positions, captions)]  # fmt: skip
+        tokens, positions, captions = packed  # (U, L) each
+        same = captions[:, :, None] == captions[:, None]
+        allowed = same & (positions[:, :, None] >= positions[:, None])  # (U, L, L)
+        x, _ = self.read(tokens, positions, cache, allowed[:, None])
+        return self.logits(x[filled])
 
 
 class ImageToTextModel(nn.Module):
@@ -223,8 +248,8 @@ class ImageToTextModel(nn.Module):
         """
         return self.decoder.start(image_tokens, image_index)
 
-    def decode(self, tokens: Tensor, cache: Cache, mask: Tensor | None = None) -> tuple[Tensor, Cache]:
-        return self.decoder(tokens, cache, mask)
+    def decode(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        return self.decoder(tokens, cache)
 
     def forward(
         self, images: Tensor, decoder_input_tokens: Tensor, image_index: Tensor | None = None,
@@ -232,10 +257,12 @@ class ImageToTextModel(nn.Module):
     ) -> Tensor:  # fmt: skip
         """Teacher forcing: images as in encode(), tokens (B, T), image_index as in start() -> logits (B, T, V).
 
-        target_mask (B, T): logits only where it is true, (N, V).
+        target_mask (B, T), true for the first tokens of each caption: logits only there, (N, V), which is faster.
         """
         cache = self.start(self.encode(images), image_index)
-        return self.decode(decoder_input_tokens, cache, target_mask)[0]
+        if target_mask is None:
+            return self.decode(decoder_input_tokens, cache)[0]
+        return self.decoder.teach(decoder_input_tokens, target_mask, cache)
 
     @classmethod
     def from_pretrained(cls, path_or_repo_id: str) -> "ImageToTextModel":

@@ -42,7 +42,9 @@ def model_card(model: nn.Module, settings: Settings, record: dict, results: dict
     """record is the epoch's line of log.jsonl, results those of evaluate.py once there are any."""
     rows = [
         f"| validation loss | {record['val_loss']:.4f} |",
-        f"| training loss | {record['train_loss']:.4f} |",
+        f"| training loss | {record['train_loss']:.4f} |"
+        if record.get("train_loss") is not None
+        else f"| training reward (CIDEr-D of samples) | {record['train_reward']:.4f} |",
         f"| epoch | {record['epoch']} |",
         f"| optimizer steps | {record['global_step']:,} |",
     ]

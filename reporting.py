@@ -7,7 +7,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from collapse import collapse_warnings, format_collapse
+from collapse import format_collapse
 from run import Run
 from tracking import plot_losses, write_log
 
@@ -30,18 +30,25 @@ def report_epoch(run: Run, record: dict, is_best: bool, rows: list[tuple[Path, s
     write_log(run.folder / "log.jsonl", run.progress.history)
     plot_losses(run.folder / "loss.png", run.progress.history)
     tracker.log_epoch(record, record["global_step"])
+    tracker.warn(record.get("warnings", []))
     validated = record["val_loss"] is not None
     print(
-        f"epoch {record['epoch']:>3}/{last_epoch(run)}  train_loss {record['train_loss']:.4f}"
+        f"epoch {record['epoch']:>3}/{last_epoch(run)}  {progress_made(record)}"
         + (f"  val_loss {record['val_loss']:.4f}{' best' if is_best else '     '}" if validated else "")
         + f"  lr {record['learning_rate']:.1e}  {record['examples_per_second']:,.0f} examples/s"
         f"  {timedelta(seconds=round(record['seconds']))}"
     )
     if "distinct" in record:
         print(f"    {format_collapse(record)}")
-        for warning in collapse_warnings(record):
-            print(f"    warning: {warning}")
+    for warning in record.get("warnings", []):
+        print(f"    warning: {warning}")
     for path, caption, references in rows:
         print(f"    {path.name[:28]:<28}  {caption}\n    {'':<28}  reference: {references[0]}")
     if rows:
         tracker.log_captions(rows, record["global_step"])
+
+
+def progress_made(record: dict) -> str:
+    if record["train_loss"] is None:
+        return f"train_reward {record['train_reward']:.4f}"
+    return f"train_loss {record['train_loss']:.4f}"

@@ -41,6 +41,9 @@ class NoTracker:
     def log_captions(self, rows: list[tuple[Path, str, list[str]]], step: int) -> None:
         pass
 
+    def warn(self, warnings: list[str]) -> None:
+        pass
+
     def finish(self, failed: bool = False) -> None:
         pass
 
@@ -63,7 +66,15 @@ class WandbTracker(NoTracker):
         self.log({"train/loss": loss, "train/learning_rate": learning_rate}, step)
 
     def log_epoch(self, record: dict, step: int) -> None:
-        self.log({f"epoch/{name}": value for name, value in record.items() if value is not None}, step)
+        self.log({f"epoch/{name}": value for name, value in record.items() if isinstance(value, (int, float))}, step)
+
+    def warn(self, warnings: list[str]) -> None:
+        """A W&B alert each: on the run's page, and by mail or Slack where its owner wants that."""
+        for warning in warnings if not self.broken else []:
+            try:
+                self.run.alert("Collapse alarm", warning, level="WARN")
+            except Exception as error:
+                self.give_up(error)
 
     def log_captions(self, rows: list[tuple[Path, str, list[str]]], step: int) -> None:
         """Pictures with captions below. Not a wandb.Table: offline, its pictures stay outside of the run's folder."""

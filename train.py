@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from bundle import load_captioner, save_captioner
 from checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, restore, save_checkpoint
-from collapse import measure_collapse
+from collapse import collapse_warnings, measure_collapse
 from dataset import ImageTextDataset, make_loader, start_epoch
 from decoding import DecodingOptions
 from errors import UserError, run_script
@@ -44,7 +44,7 @@ USAGE = "python train.py [--preset NAME] [--setting VALUE ...]"
 
 
 def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: StopSignal) -> dict:
-    """Train from the run's position to the end of its epoch -> the epoch's record, train_loss in nats a token.
+    """Train from the run's position to the end of its epoch -> the epoch's record; train_loss is in nats a token.
 
     Raises Stopped between two steps, UserError when the loss is no longer finite.
     """
@@ -89,7 +89,7 @@ def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: Stop
     return {
         "epoch": progress.epoch + 1,
         "global_step": progress.global_step,
-        "train_loss": progress.loss_sum / progress.num_tokens,
+        **criterion.record(progress.loss_sum / progress.num_tokens),
         "val_loss": None,
         "learning_rate": run.scheduler.get_last_lr()[-1],
         "seconds": round(progress.seconds, 1),
@@ -169,7 +169,7 @@ def start_criterion(run: Run, dataset: ImageTextDataset):
     if run.progress.epoch < run.settings.NUM_EPOCHS:
         return CaptionLoss(run.settings.LABEL_SMOOTHING)
     if run.progress.epoch == run.settings.NUM_EPOCHS and run.progress.batches_done == 0:
-        run.average.copy_to(run.model)
+        run.average.restart(run.model)
     return ScstLoss(dataset.references, run.tokenizer, run.settings)
 
 
@@ -194,7 +194,8 @@ def validate_captions(run: Run, dataset: ImageTextDataset) -> tuple[dict, list]:
     if not numbers:
         return {}, rows
     texts, finished = [found[i][0] for i in numbers], [found[i][1].finished for i in numbers]
-    return measure_collapse(texts, finished, [dataset.references[i] for i in numbers]), rows
+    measures = measure_collapse(texts, finished, [dataset.references[i] for i in numbers])
+    return measures | {"warnings": collapse_warnings(measures)}, rows
 
 
 def greedy(run: Run) -> DecodingOptions:

@@ -24,7 +24,9 @@ from metrics import score_captions
 
 SCENES = [f"a {size} {color} {shape}" for size in ("small", "large") for color in ("red", "blue") for shape in
           ("circle", "square")]  # fmt: skip
-CAPTIONS = [f"{scene} left of a {other}" for scene in SCENES for other in ("small red circle", "large blue square", "circle")]
+CAPTIONS = [
+    f"{scene} left of a {other}" for scene in SCENES for other in ("small red circle", "large blue square", "circle")
+]
 RECORD = {"epoch": 1, "val_loss": 1.0, "train_loss": 1.0, "global_step": 1}
 
 
@@ -89,7 +91,15 @@ def test_a_good_model_is_scored_and_sounds_no_alarm(made, tmp_path):
         assert results["images"][3]["scores"][name] == pytest.approx(expected.per_image[name][3], abs=1e-6)
     assert "caption    " + texts[0] in result.stdout and "reference  " + references[0][1] in result.stdout
     line = result.stdout.split("signature    ")[1].splitlines()[0]
-    for part in ("tokenizer:ptb", "split:test", "images:24", "references:2", "beam:2", "length-penalty:1", "checkpoint:"):
+    for part in (
+        "tokenizer:ptb",
+        "split:test",
+        "images:24",
+        "references:2",
+        "beam:2",
+        "length-penalty:1",
+        "checkpoint:",
+    ):
         assert part in line
     assert results["signature"] == line
 
@@ -145,13 +155,18 @@ def test_metrics_that_are_not_there_are_named_and_never_faked(made):
 
 
 def test_clip_score_is_the_weighted_cosine_of_picture_and_caption(tmp_path):
-    words = {word: i for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", "a</w>", "photo</w>", "depicts</w>", "dog</w>"])}
+    words = {
+        word: i
+        for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", "a</w>", "photo</w>", "depicts</w>", "dog</w>"])
+    }
     (tmp_path / "vocab.json").write_text(json.dumps(words))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     side = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     text = side | {"vocab_size": 6, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     torch.manual_seed(0)
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=side | {"image_size": 32, "patch_size": 16}, projection_dim=8))
+    model = CLIPModel(
+        CLIPConfig(text_config=text, vision_config=side | {"image_size": 32, "patch_size": 16}, projection_dim=8)
+    )
     model.save_pretrained(tmp_path / "clip")
     processor = CLIPProcessor(
         CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),

@@ -1,9 +1,11 @@
 """The model: what a token may see, what is tied, what it learns."""
 
+import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from loss import CaptionLoss
+from model import Attention, Dropout
 
 
 def inputs(images: int = 2, length: int = 6):
@@ -98,3 +100,43 @@ def test_one_batch_can_be_learned_by_heart():
         loss.backward()
         optimizer.step()
     assert loss.item() / count < 0.05
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_packed_captions_get_the_logits_of_captions_apart(grouped):
+    """Lengths differ within an image, so packing must neither mix captions nor move positions."""
+    model, _ = tiny_model()
+    torch.manual_seed(0)
+    images, tokens = torch.randn(2, 3, 32, 32), torch.randint(4, len(tiny_tokenizer()), (6, 9))
+    lengths = torch.tensor([9, 3, 5, 1, 7, 4])
+    mask = torch.arange(9) < lengths[:, None]
+    index = torch.tensor([0, 0, 0, 1, 1, 1] if grouped else [1, 0, 0, 1, 0, 1])
+    expected = model(images, tokens, index)[mask]
+    found = model(images, tokens, None if grouped else index, mask)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_attention_in_matrix_products_is_torchs_own():
+    attention = Attention(16, 2, dropout=0.0)
+    x, allowed = torch.randn(3, 5, 16), torch.ones(5, 5).tril().bool()
+    keys, values = attention.keys_values(x)
+    plain = attention(x, keys, values, allowed)
+    with torch.no_grad():
+        assert torch.allclose(attention(x, keys, values, allowed), plain, atol=1e-6)
+
+
+def test_dropout_drops_its_rate_and_keeps_the_mean():
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.3), torch.ones(1001, 99, requires_grad=True)
+    y = dropout(x)
+    assert (y == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert y.mean().item() == pytest.approx(1, abs=0.01)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())  # the same elements are dropped on the way back
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_cached_features_take_the_place_of_pictures():
+    model, _ = tiny_model()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(model.encode(model.encoder(images)), model.encode(images))

@@ -66,7 +66,9 @@ def test_training_on_it_raises_the_reward():
     for _ in range(60):  # cross-entropy first: every caption for every picture
         optimizer.zero_grad()
         logits = model(pictures, ids[:, :-1].repeat(3, 1), torch.arange(3).repeat_interleave(3))
-        torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].repeat(3, 1).flatten(), ignore_index=0).backward()
+        torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].repeat(3, 1).flatten(), ignore_index=0
+        ).backward()
         optimizer.step()
     criterion, values = make(SCST_SAMPLES=8), []
     for _ in range(60):

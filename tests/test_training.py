@@ -31,8 +31,14 @@ from checkpoint import REQUIRED
 
 LAST = "checkpoint_step_00000040.pt"
 RUN = dict(
-    RUN_NAME="a", NUM_EPOCHS=6, SCST_EPOCHS=2, CHECKPOINT_EVERY_STEPS=1, AUGMENT="true", GROUP_CAPTIONS="true",
-    BEST_METRIC="cider", EMA_DECAY=0.9,
+    RUN_NAME="a",
+    NUM_EPOCHS=6,
+    SCST_EPOCHS=2,
+    CHECKPOINT_EVERY_STEPS=1,
+    AUGMENT="true",
+    GROUP_CAPTIONS="true",
+    BEST_METRIC="cider",
+    EMA_DECAY=0.9,
 )  # 8 epochs of 5 steps, with all that must come back: dropout, augmentation, averaged weights, sampled captions
 
 
