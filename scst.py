@@ -4,8 +4,9 @@
     loss, count = criterion(model, batch)
 
 Rennie et al. 2017 (arXiv 1612.00563); the baseline of a sample is the mean reward of the picture's other samples (Luo
-2020, arXiv 2003.09971) or, SCST_BASELINE "greedy", the reward of the greedy caption. Document frequencies are those of
-the training references, so the reward never sees another split.
+2020, arXiv 2003.09971) or, SCST_BASELINE "greedy", the reward of the greedy caption. SCST_SAMPLING "beam" takes the
+captions of a beam search for samples (Cornia et al. 2020, arXiv 1912.08226). Document frequencies are those of the
+training references, so the reward never sees another split.
 """
 
 import torch
@@ -24,7 +25,10 @@ class ScstLoss:
     def __init__(self, references: list[list[str]], tokenizer: CaptionTokenizer, settings: Settings):
         self.cider = CiderD([[words(reference) for reference in row] for row in references])
         self.tokenizer, self.greedy = tokenizer, settings.SCST_BASELINE == "greedy"
-        self.max_seq_len, self.num_samples = settings.MAX_SEQ_LEN, settings.SCST_SAMPLES
+        self.num_samples = settings.SCST_SAMPLES
+        self.alone = DecodingOptions(settings.MAX_SEQ_LEN)
+        how = {"beam_size": self.num_samples} if settings.SCST_SAMPLING == "beam" else {"temperature": 1.0}
+        self.several = DecodingOptions(settings.MAX_SEQ_LEN, num_captions=self.num_samples, **how)
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
         """batch of dataset.collate_fn -> (loss times the N target tokens of the batch, N), in the form of CaptionLoss."""
@@ -49,13 +53,10 @@ class ScstLoss:
         was_training = model.training
         model.eval()
         image_tokens = model.encode(images)
-        options = DecodingOptions(self.max_seq_len, num_captions=self.num_samples, temperature=1.0)
-        samples = generate(model, image_tokens, self.tokenizer, options)
+        samples = generate(model, image_tokens, self.tokenizer, self.several)
         rewards = self.reward(samples, numbers)
         if self.greedy:
-            baseline = self.reward(
-                generate(model, image_tokens, self.tokenizer, DecodingOptions(self.max_seq_len)), numbers
-            )
+            baseline = self.reward(generate(model, image_tokens, self.tokenizer, self.alone), numbers)
         else:
             baseline = (rewards.sum(1, keepdim=True) - rewards) / (self.num_samples - 1)
         model.train(was_training)

@@ -46,8 +46,9 @@ def test_the_value_is_minus_the_mean_reward_a_target_token(monkeypatch):
 
 
 @pytest.mark.parametrize("baseline", ["samples", "greedy"])
-def test_equal_rewards_leave_no_gradient(monkeypatch, baseline):
-    criterion = make(SCST_BASELINE=baseline)
+@pytest.mark.parametrize("sampling", ["sample", "beam"])
+def test_equal_rewards_leave_no_gradient(monkeypatch, baseline, sampling):
+    criterion = make(SCST_BASELINE=baseline, SCST_SAMPLING=sampling)
     monkeypatch.setattr(criterion, "reward", lambda captions, numbers: torch.ones(3, len(captions[0])))
     model, _ = tiny_model(MAX_SEQ_LEN=12)
     loss, _ = criterion(model, batch())
