@@ -180,7 +180,7 @@ class CaptionDecoder(nn.Module):
         lengths = mask.view(U, -1).sum(1)
         filled = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # (U, L)
         positions = torch.arange(T, device=tokens.device).expand(B, T)
-        captions = torch.arange(B, device=tokens.device)[:, None].expand(B, T)
+        captions = torch.arange(1, B + 1, device=tokens.device)[:, None].expand(B, T)  # 0 is nobody's
         packed = [torch.zeros_like(filled, dtype=torch.long).masked_scatter_(filled, x[mask]) for x in
                   (tokens, positions, captions)]  # fmt: skip
         tokens, positions, captions = packed  # (U, L) each

@@ -108,12 +108,28 @@ def test_packed_captions_get_the_logits_of_captions_apart(grouped):
     model, _ = tiny_model()
     torch.manual_seed(0)
     images, tokens = torch.randn(2, 3, 32, 32), torch.randint(4, len(tiny_tokenizer()), (6, 9))
-    lengths = torch.tensor([9, 3, 5, 1, 7, 4])
+    lengths = torch.tensor([2, 3, 5, 1, 7, 9])  # the first row, too, is shorter than the longest
     mask = torch.arange(9) < lengths[:, None]
     index = torch.tensor([0, 0, 0, 1, 1, 1] if grouped else [1, 0, 0, 1, 0, 1])
     expected = model(images, tokens, index)[mask]
     found = model(images, tokens, None if grouped else index, mask)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole():
+    model, _ = tiny_model()
+    torch.manual_seed(0)
+    images, tokens = torch.randn(6, 3, 32, 32), torch.randint(4, len(tiny_tokenizer()), (12, 9))
+    mask, index = torch.arange(9) < torch.randint(1, 10, (12, 1)), torch.randint(0, 6, (12,))
+    gradients = []
+    for parts in (1, 4):
+        model.zero_grad()
+        for rows in torch.arange(12).chunk(parts):
+            batch = {"images": images, "image_index": index[rows], "decoder_input_tokens": tokens[rows],
+                     "target_tokens": tokens[rows], "target_mask": mask[rows]}  # fmt: skip
+            CaptionLoss()(model, batch)[0].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[0].norm()
 
 
 def test_attention_in_matrix_products_is_torchs_own():

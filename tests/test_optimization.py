@@ -38,7 +38,7 @@ def test_only_matrices_decay_and_the_encoder_has_its_own_learning_rate():
 @pytest.mark.parametrize("schedule, halfway, end", [("linear", 0.5, 0.0), ("cosine", 0.5, 0.0), ("constant", 1.0, 1.0)])
 def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule, halfway, end):
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = make_scheduler(optimizer, tiny_settings(LR_SCHEDULE=schedule, WARMUP_STEPS=10), total_steps=110)
+    scheduler = make_scheduler(optimizer, tiny_settings(LR_SCHEDULE=schedule, WARMUP_STEPS=10), steps=110)
     rates = []
     for _ in range(111):
         rates.append(scheduler.get_last_lr()[0])
@@ -47,6 +47,18 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule, halfway, 
     assert [rates[0], rates[5], rates[10], rates[60], rates[110]] == pytest.approx(
         [0.0, 0.5, 1.0, halfway, end], abs=1e-6
     )
+
+
+def test_self_critical_steps_have_a_rate_of_their_own_that_falls_to_nothing():
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    settings = tiny_settings(LEARNING_RATE=1e-3, SCST_LEARNING_RATE=1e-4, WARMUP_STEPS=0)
+    scheduler = make_scheduler(optimizer, settings, steps=4, self_critical_steps=4)
+    rates = []
+    for _ in range(9):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3, 1e-4, 0.75e-4, 0.5e-4, 0.25e-4, 0], abs=1e-9)
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate():

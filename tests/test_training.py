@@ -83,7 +83,9 @@ def test_the_log_has_one_line_an_epoch_and_the_plot_is_a_picture(finished):
     lines = [json.loads(line) for line in (finished / "checkpoints/a/log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))
     assert [line["global_step"] for line in lines] == list(range(5, 41, 5))
-    assert all(math.isfinite(line["train_loss"]) and math.isfinite(line["val_loss"]) for line in lines)
+    assert all(math.isfinite(line["val_loss"]) and math.isfinite(line["cider"]) for line in lines)
+    assert all(math.isfinite(line["train_loss"]) for line in lines[:6])
+    assert all(line["train_loss"] is None and line["train_reward"] >= 0 for line in lines[6:])  # self-critical
     with Image.open(finished / "checkpoints/a/loss.png") as image:
         image.verify()
 
