@@ -97,6 +97,8 @@ def read_checkpoint(path: Path) -> dict:
             f"{path} is damaged or cut short ({first_line(error)}); take an older checkpoint of its folder, "
             "or start anew without RESUME_CHECKPOINT_PATH"
         ) from error
+    if isinstance(checkpoint, dict):
+        checkpoint.setdefault("average", {"steps": 0, "values": {}})  # runs from before EMA_DECAY
     missing = [key for key in REQUIRED if key not in checkpoint] if isinstance(checkpoint, dict) else list(REQUIRED)
     if missing:
         raise UserError(f"{path} is no checkpoint of train.py: it lacks {', '.join(missing[:3])}")

@@ -3,8 +3,8 @@
     measures = measure_collapse(captions, finished, references)
     for warning in collapse_warnings(measures): print(warning)
 
-Same caption for every picture, captions that never end, words over and over, captions that have nothing to do with their
-pictures: each is measured on validation captions and compared with a line below.
+The same caption for every picture, captions that never end, words over and over, captions that have nothing to do with
+their pictures: each is measured on validation captions and compared with a line below.
 """
 
 import re
@@ -24,15 +24,15 @@ REPEATED = re.compile(r"\b(\w+(?: \w+){0,3}) \1(?: |$)")  # one to four words, t
 REMEDIES = {
     "distinct": "only {distinct:.1%} of the captions are distinct: the model says the same of most pictures. Normal in "
     "a first epoch; if it stays, lower LEARNING_RATE, lengthen WARMUP_STEPS, and look at some training captions",
-    "most_common": 'one caption is said of {most_common:.0%} of the pictures, "{example}". Normal in a first epoch; if it '
-    "stays, lower LEARNING_RATE, and check that pictures and captions belong together",
-    "unended": "{unended:.0%} of the captions never end: </s> is not learned. Train longer, raise MAX_SEQ_LEN if the "
-    "captions of the data are longer, and see that they were not cut (prepare_dataset.py says how many)",
+    "most_common": 'one caption is said of {most_common:.0%} of the pictures, "{example}". Normal in a first epoch; if '
+    "it stays, lower LEARNING_RATE, and check that pictures and captions belong together",
+    "unended": "{unended:.0%} of the captions never end: </s> is not learned. Train longer, raise MAX_SEQ_LEN if "
+    "the captions of the data are longer, and see that they were not cut (prepare_dataset.py says how many)",
     "repeating": "{repeating:.0%} of the captions say the same words twice in a row. Caption with a beam (BEAM_SIZE 3), "
     "train longer, or lower LEARNING_RATE",
-    "shuffled": "captions fit other pictures nearly as well as their own (CIDEr-D {shuffled_cider:.3f} shuffled, {cider:.3f} "
-    "real): the pictures are not used. Check that they belong to their captions and that the encoder suits its preprocessing; "
-    "an encoder from scratch needs more pictures or a lower LEARNING_RATE",
+    "shuffled": "captions fit other pictures nearly as well as their own (CIDEr-D {shuffled_cider:.3f} shuffled, "
+    "{cider:.3f} real): the pictures are not used. Check that they belong to their captions and that the encoder suits its "
+    "preprocessing; an encoder from scratch needs more pictures or a lower LEARNING_RATE",
 }  # fmt: skip
 
 

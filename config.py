@@ -70,7 +70,7 @@ SEED: int = 42  # seeds weights, order, dropout, augmentation, drawn pictures an
 
 # --- Self-critical training, after NUM_EPOCHS of cross-entropy ---
 SCST_EPOCHS: int = 0  # passes over the pictures that reward sampled captions by their CIDEr-D, 0 for none
-SCST_LEARNING_RATE: float = 5e-5  # learning rate at its start, falling linearly to 0
+SCST_LEARNING_RATE: float = 1e-4  # learning rate at its start, falling linearly to 0
 SCST_SAMPLES: int = 5  # captions tried a picture, 2 or more
 SCST_SAMPLING: Literal["sample", "beam"] = "sample"  # drawn from the model's distribution, or its beam search's best
 SCST_BASELINE: Literal["samples", "greedy"] = "samples"  # what a sample must beat: the other samples, or greedy

@@ -46,13 +46,15 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", help="write all captions and scores to this JSON file")
     parser.add_argument("--meteor", action="store_true", help="METEOR too: needs Java and pip install pycocoevalcap")
     parser.add_argument("--spice", action="store_true", help="SPICE too: needs the same and downloads 385 MB")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
+    parser.add_argument(
+        "--device", default=constants().DEVICE, help="cpu, cuda, cuda:1 or mps; default: the best there is"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
 
 def find_pictures(data_dir: str | None, split: str, settings: Settings) -> Pictures:
-    """The split of a prepared folder, of a dataset as downloaded, or of the data the settings name. Raises UserError."""
+    """The split of a prepared folder, of a dataset as downloaded, or of what the settings name. Raises UserError."""
     from prepare_dataset import is_prepared, read_prepared
 
     folder = Path(data_dir).expanduser() if data_dir else settings.data_path
@@ -63,17 +65,19 @@ def find_pictures(data_dir: str | None, split: str, settings: Settings) -> Pictu
         data = read_prepared(prepared[0])
         names, captions, image_dir = data.splits[split], data.captions, data.image_dir
     else:
-        names, captions, image_dir = read_raw(folder, split, settings)
+        names, captions, image_dir = read_raw(folder, split)
     if not names:
         raise UserError(f"the {split} split of {prepared[0] if prepared else folder} is empty; choose another --split")
     return readable(split, [image_dir / name for name in names], [captions[name] for name in names])
 
 
-def read_raw(folder: Path, split: str, settings: Settings) -> tuple[list[str], dict, Path]:
+def read_raw(folder: Path, split: str) -> tuple[list[str], dict, Path]:
     """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
     from caption_files import read_captions
 
-    raw = read_captions(folder, Path(settings.DATA_DIR) / "evaluated" / folder.resolve().name)
+    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.resolve().iterdir())]
+    place = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]  # archives of another folder go elsewhere
+    raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated" / place)
     if not raw.splits:
         return [name for name, captions in raw.captions.items() if captions], raw.captions, raw.image_dir
     if split not in raw.splits:
@@ -95,6 +99,12 @@ def readable(split: str, paths: list[Path], references: list[list[str]]) -> Pict
     return Pictures(split, [path for path, _ in good], [row for _, row in good], left_out)
 
 
+def spread(count: int, total: int) -> list[int]:
+    """At most count numbers below total, evenly spread and always the same."""
+    count = min(count, total)
+    return [i * total // count for i in range(count)]
+
+
 def caption_all(captioner, read: Callable, numbers: list[int], options, batch_size: int = 32) -> list:
     """(text, decoding.Caption) of pictures by number; read(numbers) gives what the model encodes."""
     from tqdm import tqdm
@@ -109,20 +119,20 @@ def caption_all(captioner, read: Callable, numbers: list[int], options, batch_si
 
 
 def evaluate_pictures(
-    captioner, read: Callable, pictures: Pictures, options, precision, checkpoint
+    captioner, read: Callable, pictures: Pictures, options, precision, checkpoint, batch_size: int = 32
 ) -> tuple[dict, list]:
     """Caption pictures and score them -> the results with their signature, and (text, decoding.Caption) of each."""
     from optimization import autocast
 
     with autocast(captioner.model.device, precision):
-        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options)
+        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, batch_size)
     results = score(captions, pictures.references)
     name = str(precision).removeprefix("torch.")
     return results | {"signature": signature(pictures, options, name, checkpoint_hash(checkpoint))}, captions
 
 
 def score(captions: list, references: list[list[str]]) -> dict:
-    """Scores with intervals of (text, decoding.Caption) pairs, the collapse measures, and the scores of each picture."""
+    """Scores with intervals of (text, decoding.Caption) pairs, collapse measures, scores of each picture."""
     texts = [text for text, _ in captions]
     scores = score_captions(texts, references)
     intervals = scores.intervals()
@@ -173,8 +183,8 @@ def format_results(results: dict) -> str:
 
 def format_samples(pictures: Pictures, captions: list, count: int) -> str:
     """Captions above all their references, for pictures spread over the split."""
-    lines, total = [], len(captions)
-    for number in (i * total // count for i in range(min(count, total))):
+    lines = []
+    for number in spread(count, len(captions)):
         lines += [pictures.paths[number].name, f"    caption    {captions[number][0]}"]
         lines += [f"    reference  {reference}" for reference in pictures.references[number]]
     return "\n".join(lines)
@@ -240,7 +250,9 @@ def main(argv: list[str]) -> int:
         return prepare_pixels(captioner.image_processor, [load_image(pictures.paths[i]) for i in numbers])
 
     precision = pick_precision(settings, device)
-    results, captions = evaluate_pictures(captioner, read, pictures, options, precision, checkpoint)
+    results, captions = evaluate_pictures(
+        captioner, read, pictures, options, precision, checkpoint, arguments.batch_size
+    )
     add_extra_scores(results, arguments, pictures, [text for text, _ in captions], device)
     if arguments.num_samples:
         print(format_samples(pictures, captions, arguments.num_samples))

@@ -1,11 +1,11 @@
 """A feature cache: what a frozen encoder makes of each picture, computed once into one memory-mapped fp16 file.
 
     features = cached_features(encoder, image_processor, dataset, settings, device, dtype)
-    features.read([4, 0, 7], view=1)    # (3, S, E) float16, from the disk's page cache
+    features.read([4, 0, 7], [1, 0, 2])     # images 4, 0, 7 in views 1, 0, 2: (3, S, E) float16
 
-DATA_DIR/<DATASET>/features/<split>-<key>.bin holds (views, images, S, E); the .json beside it says what it was made from
-and its checksum. The key covers the encoder's weights, the preprocessing, the pictures and the augmentation, so another
-encoder makes another file and none is ever used for what it was not made from. Building can be stopped and goes on.
+DATA_DIR/<DATASET>/features/<split>-<key>.bin holds (views, images, S, E), the .json beside it its checksum. The key
+covers the encoder's weights, the preprocessing, the pictures and the augmentation, so another encoder makes another
+file, and none is ever used for what it was not made from. Building can be stopped and goes on where it was.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ NOTE_EVERY = 5.0  # seconds of work that a kill can lose
 
 @dataclass
 class Features:
-    """Cached features (views, images, S, E) of one split, opened where they are first read, so that workers can share them."""
+    """Cached features (views, images, S, E) of one split, opened where they are first read."""
 
     path: Path
     shape: tuple[int, int, int, int]
@@ -59,7 +59,7 @@ class Features:
         return {"path": self.path, "shape": self.shape}  # the map itself stays in its process
 
 
-class Pictures(Dataset):
+class Views(Dataset):
     """All views of a dataset's pictures, ready for the encoder, in the order of the file."""
 
     def __init__(self, dataset, start: int):
@@ -97,7 +97,8 @@ def describe_inputs(encoder, image_processor, dataset, shape: tuple, dtype: torc
     weights = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
         weights.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    pictures = [[name, dataset.path(i).stat().st_size] for i, name in enumerate(dataset.names)]
+    files = [dataset.path(i).stat() for i in range(len(dataset.names))]
+    pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(dataset.names, files)]
     return {
         "weights": weights.hexdigest(),
         "preprocessing": describe_encoder(encoder, image_processor),
@@ -140,7 +141,10 @@ def build(encoder, dataset, settings: Settings, features: Features, device: torc
     row = int(np.prod(features.shape[2:])) * 2  # bytes
     total = features.shape[0] * features.shape[1]
     check_space(part.parent, (total - done) * row)
-    loader = DataLoader(Pictures(dataset, done), BATCH, num_workers=settings.NUM_WORKERS, collate_fn=itself)
+    loader = DataLoader(
+        Views(dataset, done), BATCH, num_workers=settings.NUM_WORKERS, collate_fn=itself,
+        generator=torch.Generator(),  # its own: dropout must not depend on whether the file was there
+    )  # fmt: skip
     bar = tqdm(total=total, initial=done, desc=f"encoding {dataset.split}", unit=" pictures", leave=False, disable=None)
     encoder.eval()
     with open(part, "r+b" if done else "wb") as file:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 class CaptionLoss:
     """Cross-entropy of the next caption token in nats, with label smoothing (Szegedy et al. 2016, arXiv 1512.00567)."""
 
+    name = "loss"
+
     def __init__(self, label_smoothing: float = 0.0):
         self.label_smoothing = label_smoothing
 

@@ -72,7 +72,7 @@ def ngrams(text: str) -> Counter:
 
 
 def bleu_counts(candidate: str, references: list[str]) -> list[int]:
-    """[n-grams also in a reference for n = 1..4, n-grams for n = 1..4, words, words of the reference nearest in length]."""
+    """[n-grams a reference has too, n = 1..4; n-grams, n = 1..4; words; words of the reference nearest in length]."""
     counts, length = ngrams(candidate), len(candidate.split())
     most = Counter()
     for reference in references:
@@ -114,7 +114,7 @@ def common_subsequence(a: list[str], b: list[str]) -> int:
 
 
 class CiderD:
-    """CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726) against fixed references: also the reward of self-critical training.
+    """CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726) against fixed references: also the reward in scst.py.
 
     references: for each image its references as words(); their n-grams' document frequencies weigh the n-grams.
     """

@@ -4,7 +4,7 @@ Shapes: U images, B captions (several may belong to one image), S image tokens, 
 C decoder width, H heads, D = C / H head width, V vocabulary.
 
 One path serves training and decoding: `start()` computes the cross-attention keys and values once an image, `decode()`
-reads new tokens and extends the cache. Training is `start()` and one `decode()` of the whole caption.
+reads new tokens and extends the cache. Training is `start()` and `teach()` of whole captions.
 Decoder as in Vaswani et al. 2017 (arXiv 1706.03762), with norms first (Xiong et al. 2020, arXiv 2002.04745) and the
 output tied to the token embeddings (Press & Wolf 2017, arXiv 1608.05859).
 """
@@ -177,6 +177,7 @@ class CaptionDecoder(nn.Module):
         token sees its own caption's past: padding all but disappears, and the image's keys and values are read once.
         """
         (B, T), U = tokens.shape, len(cache.cross[0][0])
+        assert T <= self.max_seq_len, f"{T} tokens, at most {self.max_seq_len}"
         lengths = mask.view(U, -1).sum(1)
         filled = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # (U, L)
         positions = torch.arange(T, device=tokens.device).expand(B, T)

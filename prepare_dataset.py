@@ -178,6 +178,9 @@ def read_prepared(data_path: Path) -> PreparedData:
     unknown = [name for names in splits.values() for name in names if name not in captions]
     if unknown:
         raise UserError(f"{data_path}/splits.json names {unknown[0]}, which captions.json does not hold")
+    without = [name for names in splits.values() for name in names if not captions[name]]
+    if without:
+        raise UserError(f"{data_path}/captions.json has no caption for {without[0]}, which stands in splits.json")
     if not image_dir.is_dir():
         raise UserError(
             f"the images of {data_path} were in {image_dir}, which is gone; put them back, or name the folder "

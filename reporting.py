@@ -26,7 +26,7 @@ def last_epoch(run: Run) -> int:
 
 
 def report_epoch(run: Run, record: dict, is_best: bool, rows: list[tuple[Path, str, list[str]]], tracker) -> None:
-    """Write log.jsonl and loss.png, tell the tracker, print; rows: sample pictures, their captions, their references."""
+    """Write log.jsonl and loss.png, tell the tracker, print; rows: pictures, captions, references."""
     write_log(run.folder / "log.jsonl", run.progress.history)
     plot_losses(run.folder / "loss.png", run.progress.history)
     tracker.log_epoch(record, record["global_step"])

@@ -121,6 +121,12 @@ def settings_for_resume(settings: Settings, checkpoint: dict, path: Path) -> Set
                 f"{path} stops in the middle of an epoch, where {name} must stay {old[name]} "
                 f"(now {getattr(settings, name)}); change it at the end of an epoch"
             )
+    phases = [checkpoint["epoch"] < epochs for epochs in (old["NUM_EPOCHS"], settings.NUM_EPOCHS)]
+    if in_the_middle and phases[0] != phases[1]:
+        raise UserError(
+            f"{path} stops in the middle of epoch {checkpoint['epoch'] + 1}, which NUM_EPOCHS {settings.NUM_EPOCHS} "
+            f"would move across the start of self-critical training; keep {old['NUM_EPOCHS']} until its end"
+        )
     print(f"resume       {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']:,})")
     for name, value in changed.items():
         if name in ARCHITECTURE:

@@ -20,7 +20,9 @@ from tokenizer import CaptionTokenizer
 
 
 class ScstLoss:
-    """A criterion like loss.CaptionLoss whose value is minus the mean reward and whose gradient is REINFORCE's."""
+    """A criterion like loss.CaptionLoss: its value is minus the mean reward, its gradient REINFORCE's."""
+
+    name = "negative_reward"
 
     def __init__(self, references: list[list[str]], tokenizer: CaptionTokenizer, settings: Settings):
         self.cider = CiderD([[words(reference) for reference in row] for row in references])
@@ -31,7 +33,7 @@ class ScstLoss:
         self.several = DecodingOptions(settings.MAX_SEQ_LEN, num_captions=self.num_samples, **how)
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
-        """batch of dataset.collate_fn -> (loss times the N target tokens of the batch, N), in the form of CaptionLoss."""
+        """batch of dataset.collate_fn -> (loss times its N target tokens, N), in the form of CaptionLoss."""
         numbers = batch["image_numbers"].tolist()
         with torch.no_grad():
             samples, rewards, baseline = self.explore(model, batch["images"], numbers)

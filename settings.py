@@ -22,9 +22,9 @@ TYPES = typing.get_type_hints(config)  # {"LEARNING_RATE": float, ...}, in the o
 
 # What decides the shape of the model or the meaning of its tokens: a checkpoint's own values win over config.py.
 ARCHITECTURE = (
-    "ENCODER_MODEL_NAME", "ENCODER_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE", "SCRATCH_PATCH_SIZE", "SCRATCH_EMBED_DIM", "SCRATCH_LAYERS",
-    "SCRATCH_HEADS", "DECODER_EMBED_DIM", "DECODER_HEADS", "DECODER_LAYERS", "DECODER_FF_DIM", "MAX_SEQ_LEN",
-    "LOWERCASE",
+    "ENCODER_MODEL_NAME", "ENCODER_IMAGE_SIZE", "SCRATCH_IMAGE_SIZE", "SCRATCH_PATCH_SIZE", "SCRATCH_EMBED_DIM",
+    "SCRATCH_LAYERS", "SCRATCH_HEADS", "DECODER_EMBED_DIM", "DECODER_HEADS", "DECODER_LAYERS", "DECODER_FF_DIM",
+    "MAX_SEQ_LEN", "LOWERCASE",
 )  # fmt: skip
 
 AT_LEAST = {

@@ -1,7 +1,7 @@
 """What a run records besides its checkpoints: log.jsonl, loss.png and, where asked for, Weights & Biases.
 
     with setup_wandb(settings, run_dir) as tracker:     # wandb.finish() whatever happens inside
-        tracker.log_step(step, loss, learning_rate)
+        tracker.log_step(step, {"loss": loss, "learning_rate": learning_rate})
         tracker.log_epoch(record, step)
         tracker.log_captions([(path, caption, references), ...], step)
     write_log(run_dir / "log.jsonl", history)           # history: one record an epoch
@@ -32,7 +32,7 @@ MAX_MARKERS = 30  # epochs up to which loss.png marks each point
 class NoTracker:
     """WANDB_MODE "off": takes everything, keeps nothing."""
 
-    def log_step(self, step: int, loss: float, learning_rate: float) -> None:
+    def log_step(self, step: int, values: dict[str, float]) -> None:
         pass
 
     def log_epoch(self, record: dict, step: int) -> None:
@@ -62,8 +62,8 @@ class WandbTracker(NoTracker):
         self.send_by_hand = f"to send it: wandb sync {folder}"
         self.broken = False
 
-    def log_step(self, step: int, loss: float, learning_rate: float) -> None:
-        self.log({"train/loss": loss, "train/learning_rate": learning_rate}, step)
+    def log_step(self, step: int, values: dict[str, float]) -> None:
+        self.log({f"train/{name}": value for name, value in values.items()}, step)
 
     def log_epoch(self, record: dict, step: int) -> None:
         self.log({f"epoch/{name}": value for name, value in record.items() if isinstance(value, (int, float))}, step)
@@ -202,7 +202,7 @@ def plot_losses(path: Path, history: list[dict]) -> None:
             markersize=13,
             linestyle="none",
             zorder=3,
-            label=f"best: {loss:.3f} (epoch {epoch})",
+            label=f"lowest: {loss:.3f} (epoch {epoch})",
         )
     axes.set(xlabel="epoch", ylabel="cross-entropy, nats a token")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

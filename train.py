@@ -24,7 +24,7 @@ from collapse import collapse_warnings, measure_collapse
 from dataset import ImageTextDataset, make_loader, start_epoch
 from decoding import DecodingOptions
 from errors import UserError, run_script
-from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_results
+from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_results, spread
 from features import cached_features
 from files import write_atomically
 from hub import make_uploader
@@ -67,7 +67,7 @@ def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: Stop
         run.scaler.unscale_(run.optimizer)
         limit = settings.GRADIENT_CLIP_NORM or math.inf
         norm = nn.utils.clip_grad_norm_((p for p in run.model.parameters() if p.grad is not None), limit).item()
-        learning_rate = run.scheduler.get_last_lr()[-1]
+        learning_rate = run.scheduler.get_last_lr()[0]  # the decoder's; the encoder may have its own
         stop_if_not_finite(run, loss_sum, norm, learning_rate)
         run.scaler.step(run.optimizer)
         run.scaler.update()
@@ -79,8 +79,8 @@ def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: Stop
         progress.count(loss_sum, num_tokens, len(window))
         progress.seconds += time.perf_counter() - started  # loading included
         started = time.perf_counter()
-        tracker.log_step(progress.global_step, loss_sum / num_tokens, learning_rate)
-        bar.set_postfix(loss=f"{loss_sum / num_tokens:.3f}", lr=f"{learning_rate:.1e}", refresh=False)
+        tracker.log_step(progress.global_step, {criterion.name: loss_sum / num_tokens, "learning_rate": learning_rate})
+        bar.set_postfix({criterion.name: f"{loss_sum / num_tokens:.3f}"}, lr=f"{learning_rate:.1e}", refresh=False)
         bar.update(sum(len(batch["target_tokens"]) for batch in window))
         if settings.CHECKPOINT_EVERY_STEPS and progress.global_step % settings.CHECKPOINT_EVERY_STEPS == 0:
             save_checkpoint(run)
@@ -91,7 +91,7 @@ def train_one_epoch(run: Run, loader: DataLoader, criterion, tracker, stop: Stop
         "global_step": progress.global_step,
         **criterion.record(progress.loss_sum / progress.num_tokens),
         "val_loss": None,
-        "learning_rate": run.scheduler.get_last_lr()[-1],
+        "learning_rate": run.scheduler.get_last_lr()[0],
         "seconds": round(progress.seconds, 1),
         "examples_per_second": round(progress.num_pairs / progress.seconds, 1),
     }
@@ -168,7 +168,9 @@ def start_criterion(run: Run, dataset: ImageTextDataset):
     """Cross-entropy for NUM_EPOCHS, then self-critical training, which goes on from the averaged weights."""
     if run.progress.epoch < run.settings.NUM_EPOCHS:
         return CaptionLoss(run.settings.LABEL_SMOOTHING)
-    if run.progress.epoch == run.settings.NUM_EPOCHS and run.progress.batches_done == 0:
+    if (
+        run.progress.batches_done == 0 and run.progress.history[-1]["train_loss"] is not None
+    ):  # the first of these epochs
         run.average.restart(run.model)
     return ScstLoss(dataset.references, run.tokenizer, run.settings)
 
@@ -181,10 +183,8 @@ def out_of_patience(run: Run) -> bool:
 def validate_captions(run: Run, dataset: ImageTextDataset) -> tuple[dict, list]:
     """Greedy captions of NUM_VALIDATION_CAPTIONS pictures -> collapse measures, and rows of a few to look at."""
     settings, total = run.settings, len(dataset.names)
-    count = min(settings.NUM_VALIDATION_CAPTIONS, total)
-    samples = min(settings.NUM_SAMPLE_CAPTIONS, total)
-    numbers = [i * total // count for i in range(count)] if count else []  # the same each time, spread over the split
-    shown = [i * total // samples for i in range(samples)] if samples else []
+    numbers = spread(settings.NUM_VALIDATION_CAPTIONS, total)
+    shown = spread(settings.NUM_SAMPLE_CAPTIONS, total)
     wanted = list(dict.fromkeys([*numbers, *shown]))
     if not wanted:
         return {}, []
@@ -208,7 +208,11 @@ def finish(run: Run, val_dataset: ImageTextDataset, uploader) -> None:
     captioner = load_captioner(best, run.device)
     options = DecodingOptions(settings.MAX_SEQ_LEN, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
     pictures = Pictures("val", [val_dataset.path(i) for i in range(len(val_dataset.names))], val_dataset.references, [])
-    results, captions = evaluate_pictures(captioner, val_dataset.images, pictures, options, run.dtype, best)
+
+    def read(numbers: list[int]) -> Tensor:
+        return val_dataset.pixels(numbers, [0] * len(numbers))  # not cached features, which are rounded
+
+    results, captions = evaluate_pictures(captioner, read, pictures, options, run.dtype, best)
     write_atomically(run.folder / "evaluation.json", as_json(results, pictures, captions, str(best)))
     record = run.progress.history[run.progress.best_epoch - 1]
     write_atomically(best / "README.md", model_card(captioner.model, settings, record, results))

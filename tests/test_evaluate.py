@@ -17,7 +17,7 @@ from transformers import (
 
 from bundle import Captioner, bundle_config, save_captioner
 from encoder import prepare_pixels
-from evaluate import score
+from evaluate import score, spread
 from extra_metrics import clip_score
 from images import load_image
 from metrics import score_captions
@@ -122,6 +122,30 @@ def test_the_signature_changes_with_what_decides_the_numbers(made, tmp_path):
         )
     }  # fmt: skip
     assert len(signatures) == 4
+
+
+def test_any_batch_size_gives_the_same_captions_and_that_many_are_read_at_once(made, monkeypatch):
+    from bundle import load_captioner
+    from decoding import DecodingOptions
+    from evaluate import Pictures, evaluate_pictures
+
+    captioner, paths = load_captioner(made / "good"), sorted((made / "raw" / "Images").iterdir())
+    pictures, found = Pictures("test", paths, [["a dog"]] * 24, []), []
+    for batch_size in (5, 24):
+        sizes = []
+
+        def read(numbers, sizes=sizes):
+            sizes.append(len(numbers))
+            return prepare_pixels(captioner.image_processor, [load_image(paths[i]) for i in numbers])
+
+        _, captions = evaluate_pictures(captioner, read, pictures, DecodingOptions(), torch.float32, "x", batch_size)
+        found.append([text for text, _ in captions])
+        assert max(sizes) == batch_size
+    assert found[0] == found[1]
+
+
+def test_samples_are_spread_and_none_is_shown_twice():
+    assert spread(3, 9) == [0, 3, 6] and spread(5, 3) == [0, 1, 2] and spread(0, 3) == []
 
 
 def test_damaged_pictures_are_counted_and_left_out(made, tmp_path):

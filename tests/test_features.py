@@ -60,6 +60,13 @@ def test_views_are_augmented_once_each_and_shown_in_turn(data):
     assert sum(torch.allclose(view, plain, atol=2e-3) for view in shown) == 1  # view 0 is the picture itself
 
 
+def test_building_the_cache_leaves_the_random_numbers_of_training_alone(data):
+    made = make(data)
+    before = torch.get_rng_state()
+    cache(*made)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_what_is_there_is_not_made_again(data, monkeypatch):
     made = make(data)
     first = cache(*made)
@@ -122,6 +129,8 @@ def test_a_disk_too_small_is_said_before_the_work(data, monkeypatch):
 def test_workers_under_spawn_read_the_same_features(data):
     _, _, dataset, _ = made = make(data)
     dataset.features = cache(*made)
-    loader = DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", collate_fn=features.itself)
+    loader = DataLoader(
+        dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", collate_fn=features.itself
+    )
     here, there = dataset.__getitems__([0, 1, 2, 3]), next(iter(loader))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(here, there))

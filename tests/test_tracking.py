@@ -36,8 +36,8 @@ settings = load_settings(WANDB_MODE=sys.argv[1], LEARNING_RATE=0.0123)
 """
 LOG = """
 with tracking.setup_wandb(settings, Path("my-run")) as tracker:
-    tracker.log_step(1, 3.5, 0.001)
-    tracker.log_step(2, 3.25, 0.002)
+    tracker.log_step(1, {"loss": 3.5, "learning_rate": 0.001})
+    tracker.log_step(2, {"loss": 3.25, "learning_rate": 0.002})
     tracker.log_epoch({"epoch": 1, "train_loss": 3.375, "val_loss": None}, 2)
     tracker.log_captions([(Path("cat.png"), "a red square", ["a red square on grey"])], 2)
 """
@@ -147,7 +147,7 @@ def test_a_run_stopped_by_a_signal_has_not_failed(tmp_path):
 
 
 def test_a_resumed_run_goes_on_as_the_same_wandb_run(tmp_path):
-    script = "with tracking.setup_wandb(settings, Path('my-run')) as tracker: tracker.log_step({}, 1.0, 0.1)"
+    script = "with tracking.setup_wandb(settings, Path('my-run')) as tracker: tracker.log_step({}, {{'loss': 1.0}})"
     for step in (1, 2):
         assert run_python(script.format(step), "offline", tmp_path).returncode == 0
     [run_id] = (tmp_path / "my-run" / tracking.ID_FILE).read_text().split()
@@ -179,8 +179,8 @@ class BrokenRun:
 def test_a_wandb_that_breaks_is_reported_once_and_stops_nothing(capsys):
     run = BrokenRun()
     with WandbTracker(run, "https://wandb.test/run", Path("my-run/wandb/run-1")) as tracker:
-        tracker.log_step(1, 1.0, 0.1)
-        tracker.log_step(2, 1.0, 0.1)
+        tracker.log_step(1, {"loss": 1.0})
+        tracker.log_step(2, {"loss": 1.0})
         tracker.log_epoch(HISTORY[0], 2)
         tracker.log_captions([(Path("no such picture.png"), "a", ["b"])], 2)
     errors = capsys.readouterr().err
@@ -191,7 +191,7 @@ def test_a_wandb_that_breaks_is_reported_once_and_stops_nothing(capsys):
 
 def test_off_takes_everything(tmp_path):
     with setup_wandb(load_settings(), tmp_path) as tracker:
-        tracker.log_step(1, 1.0, 0.1)
+        tracker.log_step(1, {"loss": 1.0})
         tracker.log_epoch(HISTORY[0], 1)
         tracker.log_captions([], 1)
     assert list(tmp_path.iterdir()) == []
