@@ -99,8 +99,8 @@ def test_augmentation_is_a_function_of_its_seed_and_leaves_the_global_generator_
 
 def test_only_training_pictures_are_augmented(data):
     plain, augmented = make_dataset(data), make_dataset(data, AUGMENT=True)
-    assert not torch.equal(plain.pixels([3]), augmented.pixels([3]))
-    assert torch.equal(make_dataset(data, "val").pixels([0]), make_dataset(data, "val", AUGMENT=True).pixels([0]))
+    assert not torch.equal(plain.images([3]), augmented.images([3]))
+    assert torch.equal(make_dataset(data, "val").images([0]), make_dataset(data, "val", AUGMENT=True).images([0]))
 
 
 def test_workers_under_spawn_bring_the_same_batches(data):

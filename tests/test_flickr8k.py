@@ -33,7 +33,7 @@ def test_real_photographs_train_and_are_captioned(few, tmp_path):
     settings = {name: value for name, value in TINY.items() if not name.startswith(("SCRATCH_", "SHAPES_"))}
     result = run("train.py", "--preset", "flickr8k", "--raw-dir", few, "--encoder-model-name", ENCODER,
                  *flags(**{**settings, "RUN_NAME": "f", "PRECISION": "fp32"}), cwd=tmp_path)  # fmt: skip
-    assert result.returncode == 0 and "49 image tokens" in result.stdout and "3,371,008 frozen" in result.stdout
+    assert result.returncode == 0 and "81 image tokens" in result.stdout and "3,371,008 frozen" in result.stdout
     dev = json.loads((tmp_path / "data/flickr8k/splits.json").read_text())["val"]
     assert len(dev) == 8
     captions = run("inference.py", *(few / "Images" / name for name in dev), "--format", "json", cwd=tmp_path)
