@@ -16,7 +16,8 @@ from torch import Tensor
 
 NEVER = float("-inf")
 BEHIND = 1e6  # ranks beams that never reached </s> behind all that did
-Step = Callable[[Tensor, Tensor | None], Tensor]
+LEAVE = 4  # a batch goes on without its finished images once they are one in LEAVE
+Step = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,44 @@ def to_caption(tokens: list[int], score: float, end_id: int) -> Caption:
 
 
 def start_steps(model, image_tokens: Tensor, use_cache: bool) -> Step:
-    """step(tokens (R, T), parents (R,) or None) -> logits (R, V) of the next token.
+    """step(tokens (R, T), rows (R,), images (A,)) -> logits (R, V) of the next token.
 
-    parents names the row each row continues, for beams that change places.
+    rows names the row each row continues and images the images that are still there, both as of the step before; None:
+    as they were.
     """
     cache = model.start(image_tokens)  # once an image, whatever the number of its rows
 
-    def step_cached(tokens: Tensor, parents: Tensor | None) -> Tensor:
+    def step(tokens: Tensor, rows: Tensor | None, images: Tensor | None) -> Tensor:
         nonlocal cache
-        logits, cache = model.decode(tokens[:, -1:], cache if parents is None else cache.select(parents))
+        if images is not None or (use_cache and rows is not None):
+            cache = cache.select(rows, images)
+        logits, longer = model.decode(tokens[:, -1:] if use_cache else tokens, cache)
+        cache = longer if use_cache else cache  # without it the rows of an image still share its image tokens
         return logits[:, -1].float()
 
-    def step_uncached(tokens: Tensor, parents: Tensor | None) -> Tensor:
-        return model.decode(tokens, cache)[0][:, -1].float()  # the rows of an image share its image tokens
+    return step
 
-    return step_cached if use_cache else step_uncached
+
+class Results:
+    """Captions of U images, N each, put in as they are done; `left` (A,) are the images that are not."""
+
+    def __init__(self, images: int, captions: int, length: int, end_id: int, device: torch.device):
+        self.tokens = torch.full((images, captions, length), end_id, device=device)
+        self.scores = torch.full((images, captions), NEVER, device=device)
+        self.left = torch.arange(images, device=device)
+
+    def put(self, done: Tensor, tokens: Tensor, scores: Tensor) -> Tensor:
+        """Where done (A,): tokens (A, N, T) and scores (A, N) are final -> places of the other images in (A,)."""
+        self.tokens[self.left[done], :, : tokens.shape[2]] = tokens[done]
+        self.scores[self.left[done]] = scores[done]
+        others = (~done).nonzero()[:, 0]
+        self.left = self.left[others]
+        return others
+
+
+def worth_leaving(done: Tensor) -> bool:
+    """Whether so many of the images (A,) are done that going on without them saves more than moving the others."""
+    return bool(done.sum() * LEAVE >= len(done))
 
 
 def extend(tokens: Tensor, chosen: Tensor, finished: Tensor, end_id: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +128,7 @@ def extend(tokens: Tensor, chosen: Tensor, finished: Tensor, end_id: int) -> tup
 
 def greedy(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
     """The likeliest token each time -> tokens (U, 1, T) after <s>, mean log-probabilities (U, 1)."""
-    return pick_tokens(model, image_tokens, start_id, end_id, options, 1, lambda logits, t: logits.argmax(-1))
+    return pick_tokens(model, image_tokens, start_id, end_id, options, 1, lambda logits, *_: logits.argmax(-1))
 
 
 def sample(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
@@ -114,14 +138,15 @@ def sample(model, image_tokens: Tensor, start_id: int, end_id: int, options: Dec
     """
     U, K, device = len(image_tokens), options.num_captions, image_tokens.device
     if options.seed is None:
-        uniform = torch.rand(U * K, options.max_seq_len)
+        uniform = torch.rand(U * K, options.max_seq_len).view(U, K, -1)
     else:
         generator = torch.Generator().manual_seed(options.seed)
-        uniform = torch.rand(K, options.max_seq_len, generator=generator).repeat(U, 1)
+        uniform = torch.rand(K, options.max_seq_len, generator=generator).expand(U, -1, -1)
     uniform = uniform.to(device)
 
-    def choose(logits: Tensor, t: int) -> Tensor:
-        return draw(keep_likely(logits / options.temperature, options.top_k, options.top_p), uniform[:, t])
+    def choose(logits: Tensor, t: int, images: Tensor) -> Tensor:
+        likely = keep_likely(logits / options.temperature, options.top_k, options.top_p)
+        return draw(likely, uniform[images, :, t].flatten())
 
     tokens, scores = pick_tokens(model, image_tokens, start_id, end_id, options, K, choose)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
@@ -129,21 +154,36 @@ def sample(model, image_tokens: Tensor, start_id: int, end_id: int, options: Dec
 
 
 def pick_tokens(model, image_tokens, start_id, end_id, options, K, choose) -> tuple[Tensor, Tensor]:
-    """Extend K rows an image by choose(logits (R, V), t) until all have ended -> (U, K, T), (U, K)."""
-    U, device = len(image_tokens), image_tokens.device
+    """Extend K rows an image by choose(logits (R, V), t, images (A,)) until all have ended -> (U, K, T), (U, K)."""
+    U, device, last = len(image_tokens), image_tokens.device, options.max_seq_len - 1
     step = start_steps(model, image_tokens, options.use_cache)
+    results = Results(U, K, last, end_id, device)
     tokens = torch.full((U * K, 1), start_id, device=device)
     finished = torch.zeros(U * K, dtype=torch.bool, device=device)
     total, length = torch.zeros(U * K, device=device), torch.zeros(U * K, device=device)
-    for t in range(options.max_seq_len - 1):
-        logits = step(tokens, None)
-        chosen = choose(logits, t)
+    rows = images = None
+    for t in range(last):
+        logits = step(tokens, rows, images)
+        chosen = choose(logits, t, results.left)
         gained = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
         total, length = total + gained.masked_fill(finished, 0), length + ~finished
         tokens, finished = extend(tokens, chosen, finished, end_id)
-        if finished.all():
+
+        # images whose rows have all ended leave the batch
+        done = finished.view(-1, K).all(1) if t + 1 < last else torch.ones_like(results.left, dtype=torch.bool)
+        rows = images = None
+        if worth_leaving(done):
+            images = results.put(done, tokens[:, 1:].view(len(done), K, -1), (total / length).view(-1, K))
+            rows = rows_of(images, K)
+            tokens, finished, total, length = (x[rows] for x in (tokens, finished, total, length))
+        if len(results.left) == 0:
             break
-    return tokens[:, 1:].view(U, K, -1), (total / length).view(U, K)
+    return results.tokens, results.scores
+
+
+def rows_of(images: Tensor, K: int) -> Tensor:
+    """The K rows of each image (A,), which lie side by side -> (A * K,)."""
+    return (images[:, None] * K + torch.arange(K, device=images.device)).flatten()
 
 
 def keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
@@ -180,38 +220,48 @@ def beam(model, image_tokens: Tensor, start_id: int, end_id: int, options: Decod
     U, K, device = len(image_tokens), options.beam_size, image_tokens.device
     last = options.max_seq_len - 1
     step = start_steps(model, image_tokens, options.use_cache)
-    first_row = torch.arange(U, device=device)[:, None] * K  # (U, 1)
+    results = Results(U, options.num_captions, last, end_id, device)
     tokens = torch.full((U, K, 1), start_id, device=device)
     live = torch.full((U, K), NEVER, device=device)  # log-probabilities; all beams but one wait, they are alike
     live[:, 0] = 0
     ended, ended_scores = torch.full((U, K, last), end_id, device=device), torch.full((U, K), NEVER, device=device)
-    parents = None
+    rows = images = None
     for t in range(last):
-        logits = step(tokens.flatten(0, 1), parents)
+        logits = step(tokens.flatten(0, 1), rows, images)
         V = logits.shape[-1]
-        log_probs = live[:, :, None] + logits.log_softmax(-1).view(U, K, V)  # (U, K, V)
+        log_probs = live[:, :, None] + logits.log_softmax(-1).view(-1, K, V)  # (A, K, V), the A images left
 
         # beams that end here join the pool
         end_scores = log_probs[:, :, end_id] / (t + 1) ** options.length_penalty
-        paths = F.pad(tokens[:, :, 1:], (0, last - t), value=end_id)  # (U, K, last), </s> after the caption
+        paths = F.pad(tokens[:, :, 1:], (0, last - t), value=end_id)  # (A, K, last), </s> after the caption
         ended_scores, best = torch.cat([ended_scores, end_scores], dim=1).topk(K, dim=1)
         ended = torch.cat([ended, paths], dim=1).gather(1, best[:, :, None].expand(-1, -1, last))
 
         # the best continuations live on
         log_probs[:, :, end_id] = NEVER
-        live, flat = log_probs.view(U, K * V).topk(K, dim=1)
-        parent, chosen = flat // V, flat % V  # (U, K)
+        live, flat = log_probs.view(-1, K * V).topk(K, dim=1)
+        parent, chosen = flat // V, flat % V  # (A, K)
         tokens = torch.cat([tokens.gather(1, parent[:, :, None].expand(-1, -1, t + 1)), chosen[:, :, None]], dim=2)
-        parents = (first_row + parent).flatten()
+        rows, images = rows_of(torch.arange(len(live), device=device), K).view(-1, K).gather(1, parent), None
 
         # log-probabilities only fall: a live beam's score cannot rise above this
         reachable = live[:, 0] / last**options.length_penalty
-        if (ended_scores[:, -1] >= reachable).all():
+        done = ended_scores[:, -1] >= reachable if t + 1 < last else torch.ones_like(reachable, dtype=torch.bool)
+        if worth_leaving(done):
+            images = results.put(done, *rank(ended, ended_scores, tokens, live, end_id, options))
+            rows, tokens, live, ended, ended_scores = (x[images] for x in (rows, tokens, live, ended, ended_scores))
+        if len(results.left) == 0:
             break
-    # the pool first, then what never ended
+        rows = rows.flatten()
+    return results.tokens, results.scores
+
+
+def rank(ended: Tensor, ended_scores: Tensor, tokens: Tensor, live: Tensor, end_id: int, options: DecodingOptions):
+    """The num_captions best of an image's pool, then of the beams that never ended -> (A, N, last), (A, N)."""
+    _, K, last = ended.shape
     unended = F.pad(tokens[:, :, 1:], (0, last + 1 - tokens.shape[2]), value=end_id)
     scores = torch.cat([ended_scores, live / last**options.length_penalty], dim=1)
-    never_ended = torch.arange(2 * K, device=device) >= K
+    never_ended = torch.arange(2 * K, device=live.device) >= K
     best = (scores - BEHIND * never_ended).topk(options.num_captions, dim=1).indices
     tokens = torch.cat([ended, unended], dim=1).gather(1, best[:, :, None].expand(-1, -1, last))
     return tokens, scores.gather(1, best)

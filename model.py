@@ -27,9 +27,10 @@ class Cache:
     own: list[tuple[Tensor, Tensor] | None]
     length: int = 0
 
-    def select(self, rows: Tensor) -> "Cache":
-        """Captions go on from the given rows (N,), each a row of the same image."""
-        return Cache(self.cross, [kv and (kv[0][rows], kv[1][rows]) for kv in self.own], self.length)
+    def select(self, rows: Tensor, images: Tensor | None = None) -> "Cache":
+        """Captions go on from the given rows (B,), each a row of the same image; images (U,) are those that stay."""
+        cross = self.cross if images is None else [(keys[images], values[images]) for keys, values in self.cross]
+        return Cache(cross, [kv and (kv[0][rows], kv[1][rows]) for kv in self.own], self.length)
 
 
 class Dropout(nn.Module):

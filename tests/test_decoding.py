@@ -41,6 +41,29 @@ def test_a_picture_gets_the_same_captions_alone_and_in_a_batch(options):
     assert together == [caption_ids(model, options, image_tokens()[i : i + 1])[0] for i in range(3)]
 
 
+@pytest.mark.parametrize("options", [dict(), dict(beam_size=3), dict(temperature=1.0, seed=5, num_captions=2)])
+def test_finished_pictures_leave_the_batch(options):
+    """The first picture's captions end at once, the others' never: rows read fall to those of the others."""
+    model, _ = tiny_model()
+    rows, decode, start = [], model.decode, model.start
+
+    def watched(tokens, cache):
+        rows.append(len(cache.cross[0][0]))
+        logits, cache = decode(tokens, cache)
+        logits[..., END] = -30.0
+        logits[..., END] += 60.0 * (cache.cross[0][0][:, 0, 0, 0] == 0).repeat_interleave(len(logits) // rows[-1])[:, None]
+        return logits, cache
+
+    def marked(image_tokens):
+        cache = start(image_tokens)
+        cache.cross[0][0][0, 0, 0, 0] = 0
+        return cache
+
+    model.decode, model.start = watched, marked
+    captions = caption_ids(model, DecodingOptions(8, **options))
+    assert [row[0][0] == [] for row in captions] == [True, False, False] and rows[0] == 3 and rows[-1] == 2
+
+
 class Chain:
     """A captioner whose next-token probabilities depend on the last token alone: a table (V, V)."""
 
@@ -50,7 +73,7 @@ class Chain:
     def start(self, tokens):
         return self
 
-    def select(self, rows):
+    def select(self, rows, images=None):
         return self
 
     def decode(self, tokens, cache):
