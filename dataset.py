@@ -183,6 +183,10 @@ def make_loader(dataset: ImageTextDataset, settings: Settings, pad_id: int, *, s
     )
 
 
+def to_device(batch: dict[str, Tensor | None], device: torch.device) -> dict[str, Tensor | None]:
+    return {name: tensor if tensor is None else tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
 def start_epoch(loader: DataLoader, epoch: int, start_batch: int) -> None:
     loader.dataset.epoch = loader.batch_sampler.epoch = epoch
     loader.batch_sampler.start_batch = start_batch

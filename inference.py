@@ -14,6 +14,7 @@ import glob
 import io
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from errors import UserError, run_script
 from files import write_atomically
 from images import IMAGE_SUFFIXES, ImageError, load_image
 from settings import Settings, constants
+
+STARTED = time.perf_counter()
 
 
 def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
@@ -50,6 +53,7 @@ def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
     )
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="form of the output")
     parser.add_argument("--output", help="write to this file instead of the screen")
+    parser.add_argument("--stats", action="store_true", help="say how long the first caption took, and pictures/s")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
@@ -99,6 +103,26 @@ def caption_pictures(captioner, paths: list[Path], batch_size: int, options) -> 
                 found = next(captions)
                 row |= {"captions": [text for text, _ in found], "scores": [round(c.score, 4) for _, c in found]}
             yield row
+
+
+class Stats:
+    """Seconds to the first captions, counted from the start of the program, and the speed from then on."""
+
+    def __init__(self, batch_size: int):
+        self.ready, self.batch_size, self.times = time.perf_counter(), batch_size, []
+
+    def watch(self, rows: Iterator[dict]) -> Iterator[dict]:
+        for row in rows:
+            self.times.append(time.perf_counter())
+            yield row
+
+    def __str__(self) -> str:
+        first, last = self.times[0] - STARTED, self.times[-1]
+        text = f"stats        first caption after {first:.2f} s, {self.ready - STARTED:.2f} s of them imports and weights"
+        rest = len(self.times) - self.batch_size  # the first batch's captions come together
+        if rest > 0:
+            text += f"; after the first batch {rest / (last - self.times[0]):.1f} pictures/s"
+        return f"{text}; {len(self.times)} pictures in {last - self.ready:.2f} s"
 
 
 def as_text(row: dict, alone: bool) -> str:
@@ -163,13 +187,16 @@ def main(argv: list[str]) -> int:
     )
     if problems := options.problems() + ["--batch-size must be 1 or more"] * (arguments.batch_size < 1):
         raise UserError("; ".join(problems))
-    rows = caption_pictures(captioner, paths, arguments.batch_size, options)
+    stats = Stats(arguments.batch_size)
+    rows = stats.watch(caption_pictures(captioner, paths, arguments.batch_size, options))
     text, failed = collect(rows, len(paths), arguments.format, arguments.output is None)
     if arguments.output:
         write_atomically(Path(arguments.output), text)
         print(f"{len(paths) - failed} of {len(paths)} pictures captioned: {arguments.output}", file=sys.stderr)
     elif arguments.format != "text":
         print(text, end="")
+    if arguments.stats:
+        print(stats, file=sys.stderr)
     return 1 if failed else 0
 
 

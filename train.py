@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from bundle import load_captioner, save_captioner
 from checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, restore, save_checkpoint
 from collapse import collapse_warnings, measure_collapse
-from dataset import ImageTextDataset, make_loader, start_epoch
+from dataset import ImageTextDataset, make_loader, start_epoch, to_device
 from decoding import DecodingOptions
 from errors import UserError, run_script
 from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_results, spread
@@ -32,7 +32,7 @@ from loss import CaptionLoss
 from model_card import model_card
 from optimization import autocast
 from prepare_dataset import prepare
-from reporting import progress_bar, report_epoch
+from reporting import progress_bar, report_epoch, report_utilisation
 from run import Run, choose_folder, settings_for_resume, start_run
 from scst import ScstLoss
 from settings import help_text, load_settings
@@ -118,10 +118,6 @@ def windows(loader: DataLoader, size: int) -> Iterator[list[dict]]:
     batches = iter(loader)
     while window := list(islice(batches, size)):
         yield window
-
-
-def to_device(batch: dict[str, Tensor | None], device: torch.device) -> dict[str, Tensor | None]:
-    return {name: tensor if tensor is None else tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def stop_if_not_finite(run: Run, loss_sum: float, norm: float, learning_rate: float) -> None:
@@ -252,6 +248,7 @@ def main(argv: list[str]) -> int | None:
     try:
         with setup_wandb(settings, folder) as tracker, StopSignal() as stop:
             fit(run, train_loader, val_loader, tracker, uploader, stop)
+        report_utilisation(run, train_loader)
         finish(run, val_set, uploader)
     except Stopped as signal_name:
         path = save_checkpoint(run)

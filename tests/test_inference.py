@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
@@ -55,6 +56,12 @@ def test_a_bad_file_is_named_on_stderr_and_the_rest_go_on(trained, tmp_path):
     assert result.returncode == 1 and len(result.stdout.splitlines()) == 3
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 2 and "broken.jpg" in lines[0] and "gone.jpg" in lines[1] and "Traceback" not in result.stderr
+
+
+def test_stats_go_to_stderr_with_the_time_to_the_first_caption_and_the_speed(trained):
+    plain, stats = (infer(trained, "data/shapes/images", "--batch-size", 16, *flag) for flag in ([], ["--stats"]))
+    assert stats.stdout == plain.stdout and not plain.stderr
+    assert re.search(r"first caption after [\d.]+ s, .* after the first batch [\d.]+ pictures/s; 40 pic", stats.stderr)
 
 
 def test_json_and_csv_hold_every_caption_and_score(trained, tmp_path):

@@ -102,6 +102,7 @@ def test_the_card_holds_the_numbers_of_the_run(finished):
 def test_each_validation_prints_its_captions_and_the_end_says_what_to_type(finished, tmp_path):
     result = train(copy_data(finished, tmp_path), NUM_EPOCHS=1)
     assert "reference: " in result.stdout and "next         python inference.py" in result.stdout
+    assert re.search(r"utilisation  \d+% of the machine's matrix products in float32: ", result.stdout)
     command = result.stdout.split("next         python ")[1].split()
     assert run(command[0], *command[1:], cwd=tmp_path).returncode == 0
 
