@@ -10,7 +10,7 @@ def data_report(data, hashes: dict[str, str], bad: dict[str, str], tokenizer, ma
     """Plain numbers about prepare_dataset.PreparedData; hashes and bad as check_images() gives them."""
     captions = [caption for texts in data.captions.values() for caption in texts]
     lengths = Counter(len(caption.split()) for caption in captions)
-    cut = sum(len(ids) > max_seq_len for ids in tokenizer.encode_batch(captions))
+    cut = sum(len(ids) > max_seq_len for ids in tokenizer.encode_each(captions))
     split_of = {name: split for split, names in data.splits.items() for name in names}
     return {
         "images": len(data.captions),

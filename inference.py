@@ -170,6 +170,7 @@ def main(argv: list[str]) -> int:
     paths = find_pictures(arguments.pictures)
     checkpoint = arguments.checkpoint or newest_best(settings.CHECKPOINT_DIR)
 
+    sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second and nothing
     from bundle import load_captioner  # torch and transformers take seconds: after what can go wrong without them
     from decoding import DecodingOptions
     from optimization import pick_device

@@ -10,6 +10,7 @@ Reads and writes: settings.vocab_path, settings.merges_path.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -19,6 +20,7 @@ from files import write_atomically
 from settings import Settings
 
 PAD, START, END, UNK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
+AT_ONCE = 10_000  # captions whose encodings are in memory together
 
 
 class CaptionTokenizer:
@@ -50,7 +52,13 @@ class CaptionTokenizer:
         return [self.start_id, *self._bpe.encode(caption).ids, self.end_id]
 
     def encode_batch(self, captions: list[str]) -> list[list[int]]:
-        return [[self.start_id, *encoding.ids, self.end_id] for encoding in self._bpe.encode_batch(captions)]
+        return list(self.encode_each(captions))
+
+    def encode_each(self, captions: list[str]) -> Iterator[list[int]]:
+        """The same one by one: the library's objects take 2 KB a caption, so few are there at once."""
+        for start in range(0, len(captions), AT_ONCE):
+            for encoding in self._bpe.encode_batch(captions[start : start + AT_ONCE]):
+                yield [self.start_id, *encoding.ids, self.end_id]
 
     def decode(self, ids: list[int]) -> str:
         """The caption up to the first </s>, without special tokens, on one line."""

@@ -1,0 +1,146 @@
+"""What scaling.py measures, each part in a process of its own, so that its memory is its own too.
+
+    python -m benchmarks.scaling_parts prepare '{"folder": "FOLDER"}'      # -> one line of JSON, its peak among it
+
+write puts a raw dataset into the folder, the others work on it. Each imports what it needs before its time counts.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from errors import UserError, run_script
+from settings import Settings, load_settings
+from tracking import NoTracker
+
+TRAINING = {  # as in presets/flickr8k.yaml; the encoder does not run, it is there for its sizes
+    "ENCODER_MODEL_NAME": "scratch", "SCRATCH_IMAGE_SIZE": 112, "SCRATCH_EMBED_DIM": 384, "SCRATCH_LAYERS": 1,
+    "GROUP_CAPTIONS": True, "BATCH_SIZE": 160, "DECODER_EMBED_DIM": 256, "DECODER_HEADS": 8, "DECODER_LAYERS": 3,
+    "DECODER_FF_DIM": 1024, "DECODER_DROPOUT": 0.2, "PRECISION": "bf16", "DEVICE": "cpu",
+    "CHECKPOINT_EVERY_STEPS": None,
+}  # fmt: skip
+BLOCK = 500  # pictures whose features are written at once
+
+
+def write(folder: Path, raw_dir: str, times: int = 1, captions: int | None = None) -> dict:
+    from benchmarks.raw_data import pictures_of, write_raw
+    from caption_files import read_captions
+
+    source = read_captions(Path(raw_dir).expanduser(), folder / "source")
+    write_raw(source, folder / "raw", times * len(pictures_of(source)), captions)
+    return {}
+
+
+def prepare_data(folder: Path) -> dict:
+    from prepare_dataset import prepare
+
+    started = time.perf_counter()
+    data = prepare(settings_of(folder))
+    seconds = time.perf_counter() - started
+    counts = {"pictures": len(data.captions), "captions": sum(map(len, data.captions.values()))}
+    return counts | {"prepare_seconds": seconds}
+
+
+def tokenizer(folder: Path) -> dict:
+    from caption_files import read_captions
+    from tokenizer import train_tokenizer
+
+    settings = settings_of(folder)
+    captions = [text for texts in read_captions(folder / "raw", folder).captions.values() for text in texts]
+    started = time.perf_counter()
+    train_tokenizer(captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
+    return {"tokenizer_seconds": time.perf_counter() - started, "captions": len(captions)}
+
+
+def train(folder: Path, steps: int) -> dict:
+    """Set up as train.py does, then the last steps of an epoch."""
+    from dataset import ImageTextDataset, make_loader
+    from loss import CaptionLoss
+    from prepare_dataset import prepare
+    from run import start_run
+    from stopping import StopSignal
+    from tokenizer import build_tokenizer
+    from train import train_one_epoch
+
+    started, settings = time.perf_counter(), settings_of(folder)
+    data = prepare(settings)
+    captions = data.captions_of("train")
+    vocabulary = build_tokenizer(settings, captions)
+    run = start_run(settings, vocabulary, len(captions), folder)
+    dataset = ImageTextDataset(data, "train", vocabulary, run.image_processor, settings)
+    set_up = time.perf_counter() - started
+    dataset.features = write_features(folder / "features.bin", dataset, run)
+    loader = make_loader(dataset, settings, vocabulary.pad_id, shuffle=True)
+    if steps > len(loader):
+        raise UserError(f"the dataset makes an epoch of {len(loader)} steps, --steps is {steps}")
+    run.progress.batches_done = len(loader) - steps
+    watch = Watch()
+    train_one_epoch(run, loader, CaptionLoss(), watch, StopSignal())
+    return {"set_up_seconds": set_up, "step_ms": 1e3 * watch.step_seconds(), "train_own": watch.own}
+
+
+def write_features(path: Path, dataset, run):
+    """A cache of random features of all pictures."""
+    import numpy as np
+
+    from encoder import token_shape
+    from features import Features, check_space
+
+    shape = (1, len(dataset.names), *token_shape(run.model.encoder, run.image_processor))
+    check_space(path.parent, 2 * int(np.prod(shape)))
+    block = np.random.default_rng(0).standard_normal((BLOCK, *shape[2:]), np.float32).astype(np.float16)
+    with open(path, "wb") as file:
+        for start in range(0, shape[1], BLOCK):
+            file.write(block[: shape[1] - start].tobytes())
+    return Features(path, shape)
+
+
+class Watch(NoTracker):
+    """Sees each step: when it ended, and how much memory is the process's own."""
+
+    def __init__(self):
+        self.times, self.own = [], 0.0
+
+    def log_step(self, step: int, values: dict[str, float]) -> None:
+        self.times.append(time.perf_counter())
+        self.own = max(self.own, own_memory())
+
+    def step_seconds(self) -> float:
+        return statistics.median(b - a for a, b in zip(self.times, self.times[1:]))
+
+
+PARTS = {"write": write, "prepare": prepare_data, "tokenizer": tokenizer, "train": train}
+
+
+def settings_of(folder: Path) -> Settings:
+    places = {"DATASET": "flickr8k", "RAW_DIR": folder / "raw", "DATA_DIR": folder / "data"}
+    return load_settings([f"--{name}={value}" for name, value in {**TRAINING, **places}.items()])
+
+
+def own_memory() -> float:
+    """MiB of the process that no file stands behind; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0.0
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def peak_memory() -> float:
+    """MiB at the process's peak, mapped files included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main(argv: list[str]) -> None:
+    name, arguments = argv
+    values = json.loads(arguments)
+    result = PARTS[name](Path(values.pop("folder")), **values)
+    print(json.dumps(result | {f"{name}_peak": peak_memory()}))
+
+
+if __name__ == "__main__":
+    run_script(main)

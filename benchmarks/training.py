@@ -1,0 +1,208 @@
+"""Training speed: our loop and decoder beside transformers' VisionEncoderDecoderModel and Seq2SeqTrainer, on the CPU.
+
+    python -m benchmarks.training --encoder FOLDER --raw-dir FLICKR8K
+    python -m benchmarks.training --encoder FOLDER --raw-dir FLICKR8K --profile            # and what bounds our step
+    python -m benchmarks.training --encoder FOLDER --raw-dir FLICKR8K --ema-decay 0.999  # any setting of ours
+
+Both train a decoder of the same sizes with dropout 0.1 and AdamW on the features of the same frozen encoder, with the
+same pictures, captions, vocabulary and precision. The peer takes 32 captions a step, reads and encodes the picture of
+each. Ours is what train.py runs, with an image's captions side by side: from cached features in steps of 160 captions
+(as in presets/flickr8k.yaml) and of 32, and from the pictures in steps of 160. The five epochs are computed from the
+measured speeds and the measured seconds of building the cache. The last row compares matrix products a second in our
+step, all of it counted as time, with the fastest that this machine multiplies square matrices.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.peer import PeerRows, make_peer, make_trainer, need_trainer
+from benchmarks.raw_data import pictures_of, write_raw
+from benchmarks.side_by_side import Row, command, compare, in_turn, make_parser, rates, set_up, top_operators
+from caption_files import read_captions
+from dataset import ImageTextDataset, make_loader, start_epoch, to_device
+from errors import UserError, run_script
+from features import cached_features
+from loss import CaptionLoss
+from optimization import autocast
+from prepare_dataset import PreparedData, prepare
+from run import start_run
+from settings import Settings, load_settings
+from stopping import StopSignal
+from tokenizer import build_tokenizer, train_tokenizer
+from tracking import NoTracker
+from train import train_one_epoch
+from utilisation import matmul_peak, step_flops
+
+EPOCHS = 5
+PRESET_BATCH = 160  # captions a step in presets/flickr8k.yaml
+PEER, CACHED, SMALL, PICTURES = "peer", "cached", "cached, small steps", "from pictures"
+UNIT = "captions/s"
+
+
+def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = make_parser("training", __doc__, repeats=3)
+    parser.add_argument("--encoder", required=True, help="folder of the frozen encoder")
+    parser.add_argument("--raw-dir", required=True, help="captions and pictures in any form that train.py reads")
+    parser.add_argument("--pictures", type=int, default=512, help="pictures taken, a tenth of them for validation")
+    parser.add_argument("--steps", type=int, default=12, help="training steps of each side in each repeat")
+    parser.add_argument("--width", type=int, default=384, help="of the decoder")
+    parser.add_argument("--layers", type=int, default=3, help="of the decoder")
+    parser.add_argument("--heads", type=int, default=6, help="of the decoder")
+    parser.add_argument("--batch-size", type=int, default=32, help="captions a step of the peer")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--profile", action="store_true", help="also print what our step spends its time on")
+    return parser.parse_known_args(argv)
+
+
+def our_settings(arguments: argparse.Namespace, folder: Path, flags: list[str]) -> Settings:
+    """The peer's sizes in the names of config.py; flags are further settings, which win."""
+    values = {
+        "DATASET": "flickr8k", "RAW_DIR": folder / "raw", "DATA_DIR": folder / "data", "DEVICE": "cpu",
+        "ENCODER_MODEL_NAME": arguments.encoder, "ENCODER_TRAINABLE": "none",
+        "CACHE_FEATURES": True, "GROUP_CAPTIONS": True, "PRECISION": arguments.precision,
+        "DECODER_EMBED_DIM": arguments.width, "DECODER_FF_DIM": 4 * arguments.width, "DECODER_DROPOUT": 0.1,
+        "DECODER_LAYERS": arguments.layers, "DECODER_HEADS": arguments.heads, "BATCH_SIZE": PRESET_BATCH,
+        "NUM_EPOCHS": EPOCHS, "CHECKPOINT_EVERY_STEPS": None,
+    }  # fmt: skip
+    return load_settings([*(f"--{name}={value}" for name, value in values.items()), *flags])
+
+
+def prepare_pictures(arguments: argparse.Namespace, folder: Path, flags: list[str]) -> tuple[Settings, PreparedData]:
+    """Some of the pictures as train.py prepares them, with a vocabulary trained on all captions."""
+    source = read_captions(Path(arguments.raw_dir).expanduser(), folder / "source")
+    write_raw(source, folder / "raw", min(arguments.pictures, len(pictures_of(source))))
+    settings = our_settings(arguments, folder, flags)
+    captions = [text for texts in source.captions.values() for text in texts]
+    tokenizer = train_tokenizer(captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
+    tokenizer.save(settings.vocab_path, settings.merges_path)
+    return settings, prepare(settings)
+
+
+class Ours:
+    """A run of train.py that takes as many steps as it is told to."""
+
+    def __init__(self, settings: Settings, data: PreparedData, folder: Path):
+        tokenizer = build_tokenizer(settings, data.captions_of("train"))
+        self.run = start_run(settings, tokenizer, len(data.captions_of("train")), folder)
+        self.dataset = ImageTextDataset(data, "train", tokenizer, self.run.image_processor, settings)
+        self.build_seconds = 0.0
+        if settings.CACHE_FEATURES:
+            started, run = time.perf_counter(), self.run
+            self.dataset.features = cached_features(
+                run.model.encoder, run.image_processor, self.dataset, settings, run.device, run.dtype
+            )
+            self.build_seconds = time.perf_counter() - started
+        self.loader = make_loader(self.dataset, settings, tokenizer.pad_id, shuffle=True)
+        self.num_batches = len(self.loader)
+
+    def train(self, steps: int) -> None:
+        """The last steps of an epoch, by the loop of train.py."""
+        self.run.progress.batches_done = self.num_batches - steps
+        record = train_one_epoch(self.run, self.loader, CaptionLoss(), NoTracker(), StopSignal())
+        self.run.progress.end_epoch(record)
+
+    def captions(self, steps: int) -> int:
+        """In the last steps of an epoch; the very last one may have fewer."""
+        return len(self.dataset) - (self.num_batches - steps) * self.run.settings.BATCH_SIZE
+
+    def flops(self, steps: int) -> float:
+        """Of the last steps of an epoch, from those of one batch."""
+        start_epoch(self.loader, 0, 0)
+        batch = to_device(next(iter(self.loader)), self.run.device)
+        with autocast(self.run.device, self.run.dtype):
+            flops = step_flops(lambda: CaptionLoss()(self.run.model, batch), self.run.model)
+        return flops * self.captions(steps) / len(batch["target_tokens"])
+
+
+def make_ours(settings: Settings, data: PreparedData, arguments: argparse.Namespace, folder: Path) -> dict[str, Ours]:
+    """Our sides by name, the first of which builds the cache. Raises UserError where an epoch is too short."""
+    sides = {
+        CACHED: Ours(settings, data, folder),
+        SMALL: Ours(settings.replace(BATCH_SIZE=arguments.batch_size), data, folder),
+        PICTURES: Ours(settings.replace(CACHE_FEATURES=False), data, folder),
+    }
+    shortest = min(side.num_batches for side in sides.values())
+    if arguments.steps > shortest:
+        raise UserError(
+            f"the pictures make an epoch of {shortest} steps, --steps is {arguments.steps}; take more --pictures or "
+            "fewer --steps"
+        )
+    return sides
+
+
+def peer_trainer(settings: Settings, dataset: ImageTextDataset, tokenizer, arguments: argparse.Namespace, folder: Path):
+    peer = make_peer(
+        arguments.encoder, tokenizer, width=settings.DECODER_EMBED_DIM, layers=settings.DECODER_LAYERS,
+        heads=settings.DECODER_HEADS, max_seq_len=settings.MAX_SEQ_LEN,
+    )  # fmt: skip
+    rows = PeerRows(dataset, arguments.encoder)
+    return make_trainer(
+        peer, rows, steps=arguments.steps, batch_size=arguments.batch_size, precision=arguments.precision, folder=folder
+    )
+
+
+def make_rows(ours: dict[str, Ours], seconds: dict[str, list[float]], arguments: argparse.Namespace) -> list[Row]:
+    steps, small, cached = arguments.steps, arguments.batch_size, ours[CACHED]
+    speed = {side: rates(one.captions(steps), seconds[side]) for side, one in ours.items()}
+    peer = rates(steps * small, seconds[PEER])
+    large = cached.run.settings.BATCH_SIZE
+    epochs = five_epochs(len(cached.dataset), speed[CACHED], cached.build_seconds)
+    peak = matmul_peak(cached.run.device, cached.run.dtype)
+    return [
+        Row(f"cached features, {large} captions a step (peer {small})", UNIT, speed[CACHED], peer),
+        Row(f"cached features, {small} captions a step", UNIT, speed[SMALL], peer),
+        Row(f"pictures, {large} captions a step (peer {small})", UNIT, speed[PICTURES], peer),
+        Row(f"{EPOCHS} epochs and building the cache (computed)", UNIT, epochs, peer),
+        Row(
+            f"our step, {large} captions, beside the machine's matmul peak", "GFLOP/s",
+            rates(cached.flops(steps) / 1e9, seconds[CACHED]), [peak / 1e9] * arguments.repeats,
+        ),
+    ]  # fmt: skip
+
+
+def five_epochs(captions: int, speeds: list[float], build_seconds: float) -> list[float]:
+    """Captions a second over EPOCHS epochs of so many captions, building the cache counted."""
+    return [EPOCHS * captions / (build_seconds + EPOCHS * captions / speed) for speed in speeds]
+
+
+def make_notes(ours: Ours, trainer, rows: list[Row]) -> list[str]:
+    captions, pictures = len(ours.dataset), len(ours.dataset.names)
+    own, peer = (EPOCHS * captions / statistics.median(speeds) for speeds in (rows[3].ours, rows[3].peer))
+    batch = next(iter(trainer.get_train_dataloader()))
+    peer_flops = step_flops(lambda: (trainer.model(**batch).loss, None), trainer.model) / len(batch["labels"])
+    return [
+        f"data         {pictures:,} pictures, {captions:,} captions; vocabulary {len(ours.run.tokenizer):,}",
+        f"work         {ours.flops(1) / ours.captions(1) / 1e9:.2f} GFLOP a caption from cached features, "
+        f"{peer_flops / 1e9:.2f} for the peer",
+        f"cache        built in {ours.build_seconds:.1f} s, {pictures / ours.build_seconds:.1f} pictures/s",
+        f"{EPOCHS} epochs     computed: ours {own:,.0f} s with the cache, the peer {peer:,.0f} s",
+    ]
+
+
+def main(argv: list[str]) -> None:
+    arguments, flags = parse_arguments(argv)
+    need_trainer()
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as name, set_up():
+        folder = Path(name)
+        settings, data = prepare_pictures(arguments, folder, flags)
+        ours = make_ours(settings, data, arguments, folder)
+        cached = ours[CACHED]
+        trainer = peer_trainer(settings, cached.dataset, cached.run.tokenizer, arguments, folder)
+        works = {side: partial(one.train, arguments.steps) for side, one in ours.items()}
+        seconds = in_turn({PEER: trainer.train, **works}, arguments.repeats)
+        rows = make_rows(ours, seconds, arguments)
+        notes = make_notes(cached, trainer, rows)
+        if arguments.profile:
+            notes.append(top_operators("our steps from cached features", works[CACHED]))
+    compare(rows, command("training", argv), arguments.output, notes)
+
+
+if __name__ == "__main__":
+    run_script(main)
