@@ -1,5 +1,6 @@
-"""Pictures of every kind as plain RGB."""
+"""Pictures of every kind as plain RGB, and the files a user means."""
 
+import glob
 import warnings
 from pathlib import Path
 
@@ -56,3 +57,23 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     if grey.max(initial=0.0) > top:  # neither 16-bit nor 0..1: stretch to the brightest
         top = grey.max()
     return Image.fromarray((grey.clip(0, top) * (255.0 / top)).round().astype(np.uint8))
+
+
+def find_pictures(patterns: list[str]) -> list[Path]:
+    """Files, the pictures in folders (by suffix, sorted), and what patterns match, each once."""
+    found = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise UserError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            found += inside
+        elif not path.exists() and glob.has_magic(pattern):
+            matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+            if not matches:
+                raise UserError(f"nothing matches {pattern}")
+            found += [match for match in matches if match.is_file()]
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))

@@ -10,7 +10,6 @@ others go on, and the exit status is 1.
 
 import argparse
 import csv
-import glob
 import io
 import json
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from errors import UserError, run_script
 from files import write_atomically
-from images import IMAGE_SUFFIXES, ImageError, load_image
+from images import ImageError, find_pictures, load_image
 from settings import Settings, constants
 
 STARTED = time.perf_counter()
@@ -56,26 +55,6 @@ def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
     parser.add_argument("--stats", action="store_true", help="say how long the first caption took, and pictures/s")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
-
-
-def find_pictures(patterns: list[str]) -> list[Path]:
-    """Files, the pictures in folders (by suffix, sorted), and what patterns match, each once."""
-    found = []
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not inside:
-                raise UserError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
-            found += inside
-        elif not path.exists() and glob.has_magic(pattern):
-            matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
-            if not matches:
-                raise UserError(f"nothing matches {pattern}")
-            found += [match for match in matches if match.is_file()]
-        else:
-            found.append(path)
-    return list(dict.fromkeys(found))
 
 
 def newest_best(checkpoint_dir: str) -> Path:

@@ -25,8 +25,7 @@ from benchmarks.side_by_side import Row, command, compare, in_turn, make_parser,
 from decoding import DecodingOptions, generate
 from encoder import load_encoder, prepare_pixels, token_shape
 from errors import UserError, run_script
-from images import load_image
-from inference import find_pictures
+from images import find_pictures, load_image
 from model import ImageToTextModel
 from settings import load_settings
 

@@ -5,9 +5,8 @@ import os
 
 import pytest
 import torch
-from tiny import tiny_model, tiny_settings, tiny_tokenizer
-from transformers import AutoModel, ViTConfig, ViTImageProcessor
-from transformers.utils import is_accelerate_available
+from tiny import save_tiny_vit, tiny_model, tiny_settings, tiny_tokenizer
+from transformers import ViTImageProcessor
 
 from benchmarks import captioning, scaling, startup, training
 from benchmarks.raw_data import write_raw
@@ -17,7 +16,6 @@ from caption_files import RawCaptions, read_captions
 from errors import UserError
 from shapes import draw_shapes
 
-needs_trainer = pytest.mark.skipif(not is_accelerate_available(), reason="needs benchmarks/requirements.txt")
 SIZES = ["--width", "16", "--layers", "1", "--heads", "2"]
 
 
@@ -37,13 +35,7 @@ def raw(source, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("encoder"))
-    config = ViTConfig(
-        image_size=32, patch_size=16, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
-    )
-    AutoModel.from_config(config).save_pretrained(folder)
-    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
+    return str(save_tiny_vit(tmp_path_factory.mktemp("encoder")))
 
 
 def rows_of(path):
@@ -90,7 +82,6 @@ def test_repetition_gives_as_many_pictures_and_captions_as_asked_for(source, tmp
     assert len(repeated.captions) == 80 and sum(map(len, repeated.captions.values())) == 900
 
 
-@needs_trainer
 def test_training_measures_every_side(raw, encoder, tmp_path, capsys):
     flags = ["--encoder", encoder, "--raw-dir", str(raw), *SIZES, "--pictures", "80", "--steps", "2", "--repeats", "1"]
     training.main([*flags, "--vocab-size", "300", "--profile", "--output", str(tmp_path / "training.json")])
@@ -101,7 +92,6 @@ def test_training_measures_every_side(raw, encoder, tmp_path, capsys):
     assert "72 pictures, 360 captions; vocabulary 300" in out and "aten::" in out
 
 
-@needs_trainer
 def test_training_says_when_an_epoch_is_too_short(raw, encoder):
     with pytest.raises(UserError, match="an epoch of 3 steps, --steps is 9"):
         training.main(["--encoder", encoder, "--raw-dir", str(raw), *SIZES, "--steps", "9", "--vocab-size", "300"])

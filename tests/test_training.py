@@ -22,6 +22,7 @@ from tiny import (
     load_weights,
     run,
     same_weights,
+    save_tiny_vit,
     start,
     stop_when,
     train,
@@ -239,15 +240,19 @@ def test_validation_comes_every_interval_and_at_the_end(finished, tmp_path):
     assert [line["val_loss"] is not None for line in lines] == [False, True, True]
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_trains_and_resumes_to_the_bit(finished, tmp_path, precision):
+@pytest.mark.parametrize("changes", [
+    {"PRECISION": "bf16"}, {"PRECISION": "fp16"},
+    {"ENCODER_MODEL_NAME": "vit", "ENCODER_TRAINABLE": "none", "CACHE_FEATURES": "true"},
+])  # fmt: skip
+def test_half_precision_and_cached_features_resume_to_the_bit(finished, tmp_path, changes):
     copy_data(finished, tmp_path)
-    half = {**RUN, "PRECISION": precision}
+    save_tiny_vit(tmp_path / "vit")
+    other = {**RUN, **changes}
     for name in ("a", "b"):
-        assert train(tmp_path, **{**half, "RUN_NAME": name}).returncode == 0
+        assert train(tmp_path, **{**other, "RUN_NAME": name}).returncode == 0
     folder = tmp_path / "checkpoints/b"
     (folder / LAST).unlink()
-    assert train(tmp_path, "--resume-checkpoint-path", "latest", **{**half, "RUN_NAME": "b"}).returncode == 0
+    assert train(tmp_path, "--resume-checkpoint-path", "latest", **{**other, "RUN_NAME": "b"}).returncode == 0
     assert same_weights(weights(tmp_path), load_weights(folder / LAST))
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import torch
+from transformers import AutoModel, ViTConfig, ViTImageProcessor
 
 from encoder import VisionEncoder, load_encoder, token_shape
 from model import ImageToTextModel
@@ -77,6 +78,16 @@ def tiny_model(seed: int = 0, **changes) -> tuple[ImageToTextModel, object]:
     torch.manual_seed(seed)
     encoder, image_processor = load_encoder(settings)
     return wrap(encoder, image_processor, settings), image_processor
+
+
+def save_tiny_vit(folder: Path) -> Path:
+    """A random ViT in transformers' format, as ENCODER_MODEL_NAME takes it."""
+    config = ViTConfig(
+        image_size=32, patch_size=16, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48
+    )
+    AutoModel.from_config(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
 
 
 def wrap(encoder: VisionEncoder, image_processor, settings: Settings) -> ImageToTextModel:
