@@ -165,3 +165,17 @@ def test_transformers_is_as_talkative_as_before():
     before = transformers.logging.get_verbosity()
     load_encoder(tiny_settings())
     assert transformers.logging.get_verbosity() == before
+
+
+@pytest.mark.parametrize("name", ["vit", "clip"])
+def test_sixteen_bits_on_a_cpu_take_the_plain_attention_and_give_the_same_tokens(tmp_path, name):
+    save(name, tmp_path)
+    encoder, processor = load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE="all"))
+    encoder.eval()
+    pixels, used, tokens = prepare_pixels(processor, [Image.linear_gradient("L").convert("RGB")]), [], []
+    for half in (False, True, False):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            tokens.append(encoder(pixels).float())
+        used.append(encoder.backbone.config._attn_implementation)
+    assert used == ["sdpa", "eager", "sdpa"] and torch.equal(tokens[0], tokens[2])
+    torch.testing.assert_close(tokens[0], tokens[1], rtol=0.05, atol=0.05)
