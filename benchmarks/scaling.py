@@ -66,6 +66,7 @@ def measure_captions(raw_dir: str, captions: int, work_dir: str | None) -> dict:
 def plot(path: Path, sizes: list[dict], captions: list[dict], steps: int) -> None:
     """Time above, peak memory below."""
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
+    from matplotlib.ticker import MaxNLocator
 
     steps_label = f"{steps} steps"
     sizes = [row | {"steps_seconds": row["step_ms"] * steps / 1e3} for row in sizes]
@@ -89,6 +90,7 @@ def plot(path: Path, sizes: list[dict], captions: list[dict], steps: int) -> Non
                 axes.plot([row[x] for row in rows], [row[key] for row in rows], marker="o", label=label)
             top = 1.1 * max(row[key] for row in rows for key in lines.values())
             axes.set(xlabel=x, ylabel=unit, xlim=(0, None), ylim=(0, top))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
