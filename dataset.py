@@ -50,8 +50,9 @@ class ImageTextDataset(Dataset):
         self.seed, self.epoch = settings.SEED, 0
         counts = [len(captions) for captions in self.references]
         self.image_numbers = np.repeat(np.arange(len(self.names)), counts)  # (pairs,) the image of each pair
-        tokens = tokenizer.encode_batch([caption for captions in self.references for caption in captions])
-        self.tokens = [cut(ids, settings.MAX_SEQ_LEN) for ids in tokens]
+        captions = [caption for captions in self.references for caption in captions]
+        ids = (cut(ids, settings.MAX_SEQ_LEN) for ids in tokenizer.encode_each(captions))
+        self.tokens = [np.array(row, dtype=np.int32) for row in ids]  # a third of the memory of lists
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -125,7 +126,7 @@ def collate_fn(rows: list[dict], pad_id: int) -> dict[str, Tensor]:
     tokens = torch.full((len(rows), longest), pad_id)
     lengths = torch.tensor([len(row["tokens"]) for row in rows])
     for i, row in enumerate(rows):
-        tokens[i, : len(row["tokens"])] = torch.tensor(row["tokens"])
+        tokens[i, : len(row["tokens"])] = torch.from_numpy(row["tokens"])
     image_index = torch.tensor([first_row[row["image_number"]][0] for row in rows])
     even = torch.arange(len(first_row)).repeat_interleave(-(-len(rows) // len(first_row)))
     return {

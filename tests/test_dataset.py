@@ -79,8 +79,8 @@ def test_targets_are_the_inputs_one_on_and_padding_is_masked(data):
     rows = make_dataset(data).__getitems__([0, 1])
     rows[1]["tokens"] = rows[1]["tokens"][:4]
     batch = collate_fn(rows, pad_id=0)
-    assert batch["decoder_input_tokens"][0].tolist() == rows[0]["tokens"][:-1]
-    assert batch["target_tokens"][0].tolist() == rows[0]["tokens"][1:]
+    assert batch["decoder_input_tokens"][0].tolist() == rows[0]["tokens"][:-1].tolist()
+    assert batch["target_tokens"][0].tolist() == rows[0]["tokens"][1:].tolist()
     assert batch["target_mask"].sum(1).tolist() == [len(rows[0]["tokens"]) - 1, 3]
     assert (batch["target_tokens"][~batch["target_mask"]] == 0).all()
 
