@@ -55,12 +55,15 @@ class ExportedCaptioner:
         self.encoder, self.prefill, self.step = encoder, prefill, step
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.special = [self.config[f"{name}_id"] for name in ("pad", "start", "unk")]
-        self.start_id, self.end_id, self.max_seq_len = (self.config[k] for k in ("start_id", "end_id", "max_seq_len"))
+        self.start_id, self.end_id, self.max_seq_len, self.preprocessing, self.beam_size, self.length_penalty = (
+            self.config[name]
+            for name in ("start_id", "end_id", "max_seq_len", "preprocessing", "beam_size", "length_penalty")
+        )
         self.bpe = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
         self.bpe.decoder = decoders.ByteLevel()
 
     def caption(self, images: list[Image.Image], beam: int = 1, length_penalty: float = 1.0) -> list[tuple[str, float]]:
-        pixels = np.stack([prepare_pixels(image, self.config["preprocessing"]) for image in images])
+        pixels = np.stack([prepare_pixels(image, self.preprocessing) for image in images])
         search = greedy(self, pixels) if beam == 1 else beam_search(self, pixels, beam, length_penalty)
         return [(self.text(tokens.tolist()), float(score)) for tokens, score in zip(*search)]
 
@@ -250,11 +253,11 @@ def main(argv: list[str]) -> int:
     paths = find_pictures(arguments.pictures)
     captioner = open_onnx(arguments.model)
     beam, length_penalty = (
-        captioner.config[name] if (value := getattr(arguments, flag)) is None else value
+        getattr(captioner, name) if (value := getattr(arguments, flag)) is None else value
         for name, flag in (("beam_size", "beam"), ("length_penalty", "length_penalty"))
     )
-    if min(beam, arguments.batch_size) < 1:
-        raise UserError("--beam and --batch-size must be 1 or more")
+    if min(beam, arguments.batch_size) < 1 or length_penalty < 0:
+        raise UserError("--beam and --batch-size must be 1 or more, --length-penalty 0 or above")
     failed = False
     for path, caption in caption_files(captioner, paths, arguments.batch_size, beam, length_penalty):
         failed |= caption is None

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NEVER = float("-inf")
-BEHIND = 1e6  # ranks beams that never reached </s> behind all that did
 LEAVE = 4  # a batch goes on without its finished images once they are one in LEAVE
 Step = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 
@@ -46,6 +45,8 @@ class DecodingOptions:
             )
         if not 0 < self.top_p <= 1 or self.top_k < 0:
             problems.append(f"top-p must be above 0 and at most 1, top-k 0 or more, got {self.top_p} and {self.top_k}")
+        if self.length_penalty < 0:
+            problems.append(f"length penalty must be 0 or above, got {self.length_penalty}")
         if min(self.beam_size, self.num_captions) < 1:
             problems.append("beam and number of captions must be 1 or more")
         return problems
@@ -258,10 +259,10 @@ def beam(model, image_tokens: Tensor, start_id: int, end_id: int, options: Decod
 
 def rank(ended: Tensor, ended_scores: Tensor, tokens: Tensor, live: Tensor, end_id: int, options: DecodingOptions):
     """The num_captions best of an image's pool, then of the beams that never ended -> (A, N, last), (A, N)."""
-    _, K, last = ended.shape
+    last = ended.shape[2]
     unended = F.pad(tokens[:, :, 1:], (0, last + 1 - tokens.shape[2]), value=end_id)
-    scores = torch.cat([ended_scores, live / last**options.length_penalty], dim=1)
-    never_ended = torch.arange(2 * K, device=live.device) >= K
-    best = (scores - BEHIND * never_ended).topk(options.num_captions, dim=1).indices
+    scores = torch.cat([ended_scores, live / last**options.length_penalty], dim=1)  # each half best first
+    group = torch.cat([2 * ended_scores.isneginf(), torch.ones_like(live)], dim=1)  # 2: places left empty in the pool
+    best = group.argsort(dim=1, stable=True)[:, : options.num_captions]
     tokens = torch.cat([ended, unended], dim=1).gather(1, best[:, :, None].expand(-1, -1, last))
     return tokens, scores.gather(1, best)

@@ -13,7 +13,6 @@ Needs: pip install onnx onnxscript onnxruntime. U pictures, K captions of each, 
 import argparse
 import json
 import os
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -47,6 +46,9 @@ from settings import Settings, constants
 
 TOLERANCE = 1e-4  # largest difference to PyTorch of any number a part gives
 MODEL_TYPE = "exported-captioner"
+WRITTEN = {"config.json", "vocab.json", "merges.txt", "README.md", "decoder.weights"} | {
+    part + suffix for part in ("encoder", "prefill", "step") for suffix in (".onnx", ".pt2")
+}
 INSTALL = "pip install onnx onnxscript onnxruntime"
 README = """# An exported image captioner
 
@@ -98,13 +100,13 @@ def find_output(arguments: argparse.Namespace, checkpoint: str) -> Path:
     """The folder to write, which may hold an older export but nothing else."""
     name = arguments.format + ("-int8" if arguments.int8 else "")
     parent = Path(checkpoint).parent if Path(checkpoint).exists() else Path(checkpoint.replace("/", "-"))
-    output = Path(arguments.output) if arguments.output else parent / name
+    output = (Path(arguments.output).expanduser() if arguments.output else parent / name).resolve()
     if output.is_dir() and any(output.iterdir()):
         try:
             old = json.loads((output / "config.json").read_text(encoding="utf-8")).get("model_type")
         except (OSError, ValueError, AttributeError):
             old = None
-        if old != MODEL_TYPE:
+        if old != MODEL_TYPE or {path.name for path in output.iterdir()} - WRITTEN:
             raise UserError(f"{output} holds other files than an export; name an empty or new folder with --output")
     elif output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; name a folder with --output")
@@ -141,12 +143,13 @@ def write_parts(captioner: Captioner, pixels: Tensor, output_format: str, folder
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parts = trace(make_modules(captioner.model), pixels, captioner.model.architecture["decoder_max_seq_len"])
-            if output_format == "torch":
-                return write_programs(parts, folders["float32"])
-            models = {name: to_onnx(part) for name, part in parts.items()}
+            models = {name: to_onnx(part) for name, part in parts.items()} if output_format == "onnx" else {}
     except Exception as error:  # every encoder fails in its own way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise UserError(f"torch.export cannot follow this captioner: {reason} (--debug shows where)") from error
+    if output_format == "torch":
+        write_programs(parts, folders["float32"])
+        return
     if "int8" in folders:
         write_onnx({name: with_int8_weights(model) for name, model in models.items()}, folders["int8"])
     write_onnx(models, folders["float32"])
@@ -169,7 +172,7 @@ def export(captioner: Captioner, settings: Settings, arguments: argparse.Namespa
         write_description(folder, captioner, config, ONNX_USAGE if arguments.format == "onnx" else TORCH_USAGE, pixels)
         exported = open_onnx(folder) if arguments.format == "onnx" else open_programs(folder)
         differences = part_differences(make_modules(captioner.model), exported, pixels)
-        if name == "float32" and max(differences.values()) > TOLERANCE:
+        if name == "float32" and not all(difference <= TOLERANCE for difference in differences.values()):
             raise UserError(f"the export differs from PyTorch, at most {TOLERANCE:.0e} is allowed: {differences}")
         exports[name] = exported, sum(path.stat().st_size for path in folder.iterdir())
     for path in sorted(folder.iterdir(), key=lambda path: -path.stat().st_size):
@@ -181,14 +184,11 @@ def export(captioner: Captioner, settings: Settings, arguments: argparse.Namespa
     return folder
 
 
-def publish(folder: Path, output: Path) -> None:
-    """Put the folder in the place of an older export."""
-    old = output.with_name(output.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
+def publish(folder: Path, output: Path, work: Path) -> None:
+    """Put the folder in the place of an older export, which goes with the temporary folder."""
     if output.exists():
-        os.replace(output, old)
+        os.replace(output, work / "old")
     os.replace(folder, output)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def require_packages() -> None:
@@ -211,7 +211,7 @@ def main(argv: list[str]) -> None:
     print(f"checkpoint      {checkpoint}")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=output.name + ".", suffix=".tmp", dir=output.parent) as work:
-        publish(export(captioner, settings, arguments, Path(work)), output)
+        publish(export(captioner, settings, arguments, Path(work)), output, Path(work))
     print(f"written         {output}")
     if arguments.format == "onnx":
         print(f"next            python caption_onnx.py photo.jpg --model {output}")

@@ -97,8 +97,8 @@ def check_preprocessing(processor, steps: dict, images: list[Image.Image]) -> fl
         for picture in (image, image.resize(size)):
             expected, got = encoder.prepare_pixels(processor, [picture])[0].numpy(), prepare_pixels(picture, steps)
             same_size = expected.shape == got.shape
-            worst = max(worst, float((np.abs(expected - got) * unit).max()) if same_size else math.inf)
-    if worst > LEVELS:
+            worst = float(np.maximum(worst, (np.abs(expected - got) * unit).max() if same_size else math.inf))
+    if not worst <= LEVELS:
         raise UserError(
             f"{type(processor).__name__} cannot be reproduced without PyTorch: its pixels differ by "
             f"{worst:.1f} of 255, {LEVELS} are allowed"
@@ -116,7 +116,7 @@ def part_differences(modules: dict[str, nn.Module], exported: ExportedCaptioner,
         flat = [tensor for value in inputs for tensor in (value if isinstance(value, list) else [value])]
         found = getattr(exported, name)(*(tensor.numpy() for tensor in flat))
         for one, other in zip(expected, found, strict=True):
-            worst[name] = max(worst[name], float(np.abs(one.numpy() - other).max()))
+            worst[name] = float(np.maximum(worst[name], np.abs(one.numpy() - other).max()))  # NaN stays NaN
         return expected
 
     vocab_size = modules["prefill"].decoder.token_embedding.num_embeddings
@@ -162,7 +162,7 @@ def compare_captions(captioner: Captioner, exports: dict, pictures: Pictures, se
     for beam in BEAMS:
         ours = None
         for name, (caption, size) in systems.items():
-            captions, seconds = caption_all(caption, pictures.paths, beam)
+            captions, seconds = timed_captions(caption, pictures.paths, beam)
             ours = ours or captions
             equal = sum(a == b for a, b in zip(captions, ours))
             lines.append(f"{name:<12} {size / 1e6:>7.1f} MB  {beam:>4}  {len(captions) / seconds:>10.1f}  "
@@ -170,7 +170,7 @@ def compare_captions(captioner: Captioner, exports: dict, pictures: Pictures, se
     return "\n".join(lines)
 
 
-def caption_all(caption: Callable, paths: list[Path], beam: int) -> tuple[list[str], float]:
+def timed_captions(caption: Callable, paths: list[Path], beam: int) -> tuple[list[str], float]:
     """The captions, and the seconds they took from decoded picture to text."""
     captions, seconds = [], 0.0
     for start in range(0, len(paths), BATCH):

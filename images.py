@@ -70,10 +70,10 @@ def find_pictures(patterns: list[str]) -> list[Path]:
                 raise UserError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
             found += inside
         elif not path.exists() and glob.has_magic(pattern):
-            matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+            matches = sorted(path for match in glob.glob(pattern, recursive=True) if (path := Path(match)).is_file())
             if not matches:
-                raise UserError(f"nothing matches {pattern}")
-            found += [match for match in matches if match.is_file()]
+                raise UserError(f"no file matches {pattern}")
+            found += matches
         else:
             found.append(path)
     return list(dict.fromkeys(found))

@@ -85,19 +85,22 @@ def caption_pictures(captioner, paths: list[Path], batch_size: int, options) -> 
 
 
 class Stats:
-    """Seconds to the first captions, counted from the start of the program, and the speed from then on."""
+    """Seconds to the first caption, counted from the start of the program, and the speed from then on."""
 
     def __init__(self, batch_size: int):
         self.ready, self.batch_size, self.times = time.perf_counter(), batch_size, []
 
     def watch(self, rows: Iterator[dict]) -> Iterator[dict]:
         for row in rows:
-            self.times.append(time.perf_counter())
+            if "error" not in row:
+                self.times.append(time.perf_counter())
             yield row
 
     def __str__(self) -> str:
+        if not self.times:
+            return "stats        no picture was captioned"
         first, last = self.times[0] - STARTED, self.times[-1]
-        text = f"stats        first caption after {first:.2f} s, {self.ready - STARTED:.2f} s of them imports and weights"
+        text = f"stats        first caption after {first:.2f} s, {self.ready - STARTED:.2f} s of it imports and weights"
         rest = len(self.times) - self.batch_size  # the first batch's captions come together
         if rest > 0:
             text += f"; after the first batch {rest / (last - self.times[0]):.1f} pictures/s"
@@ -149,11 +152,13 @@ def main(argv: list[str]) -> int:
     paths = find_pictures(arguments.pictures)
     checkpoint = arguments.checkpoint or newest_best(settings.CHECKPOINT_DIR)
 
-    sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second and nothing
+    hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
     from bundle import load_captioner  # torch and transformers take seconds: after what can go wrong without them
     from decoding import DecodingOptions
     from optimization import pick_device
 
+    if hidden is None:
+        del sys.modules["wandb"]
     captioner = load_captioner(checkpoint, pick_device(arguments.device))
     options = DecodingOptions(
         max_seq_len=captioner.model.architecture["decoder_max_seq_len"],

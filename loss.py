@@ -5,19 +5,20 @@ A criterion returns the loss summed over its targets and their number, so that m
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ROWS = 128  # of logits whose probabilities stay in a CPU's cache until they are a gradient
 
 
 class CrossEntropy(torch.autograd.Function):
-    """F.cross_entropy(reduction="sum") with its gradient made on the way, a few rows at a time on a CPU.
+    """F.cross_entropy(reduction="sum") in float32, its gradient made on the way, a few rows at a time on a CPU.
 
     The matrix of probabilities is never whole in float32: half of the loss's memory and most of its time are saved.
     """
 
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-        """logits (N, V) of any float type, targets (N,) -> nats in float32, summed."""
+        """logits (N, V), targets (N,) -> nats, summed."""
         rows = ROWS if logits.device.type == "cpu" else len(logits)
         share, loss = label_smoothing / logits.shape[1], torch.zeros((), device=logits.device)  # of every token
         # fp16 has no room for a gradient that the scaler has not scaled yet
@@ -31,12 +32,15 @@ class CrossEntropy(torch.autograd.Function):
                 probs = log_probs.exp_().sub_(share)
                 target_share = torch.full_like(target, label_smoothing - 1, dtype=probs.dtype)
                 gradient[start : start + rows] = probs.scatter_add_(1, target, target_share)
-        ctx.gradient, ctx.dtype = gradient, logits.dtype
+        ctx.save_for_backward(gradient)
+        ctx.dtype = logits.dtype
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, scale: Tensor) -> tuple[Tensor, None, None]:
-        return (ctx.gradient * scale.to(ctx.gradient.dtype)).to(ctx.dtype), None, None
+        (gradient,) = ctx.saved_tensors
+        return (gradient * scale).to(ctx.dtype), None, None
 
 
 class CaptionLoss:

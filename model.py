@@ -86,7 +86,7 @@ class Attention(nn.Module):
         return self.out(x.transpose(1, 2).reshape(B, T, C))
 
     def plain(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None) -> Tensor:
-        """The same in matrix products: on a CPU the fused one is slower in its backward pass, and in 16 bits altogether."""
+        """The same in matrix products: on a CPU the fused one is slower backwards, and in 16 bits altogether."""
         scores = queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5
         if allowed is not None:
             scores = scores.masked_fill(~allowed, float("-inf"))

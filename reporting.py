@@ -58,9 +58,9 @@ def progress_made(record: dict) -> str:
     return f"train_loss {record['train_loss']:.4f}"
 
 
-def report_utilisation(run: Run, loader: DataLoader) -> None:
-    """Say what share of the machine's speed in matrix products the last epoch of cross-entropy used."""
-    speeds = [record["examples_per_second"] for record in run.progress.history if record["train_loss"] is not None]
+def report_utilisation(run: Run, loader: DataLoader, records: list[dict]) -> None:
+    """Say what share of the machine's speed in matrix products the last of these epochs of cross-entropy used."""
+    speeds = [record["examples_per_second"] for record in records if record["train_loss"] is not None]
     if not speeds:
         return
     start_epoch(loader, 0, 0)

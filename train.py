@@ -247,9 +247,10 @@ def main(argv: list[str]) -> int | None:
     uploader = make_uploader(settings)
     try:
         with setup_wandb(settings, folder) as tracker, StopSignal() as stop:
+            before = run.progress.epoch  # epochs that another process, perhaps on another machine, has trained
             fit(run, train_loader, val_loader, tracker, uploader, stop)
-        report_utilisation(run, train_loader)
         finish(run, val_set, uploader)
+        report_utilisation(run, train_loader, run.progress.history[before:])
     except Stopped as signal_name:
         path = save_checkpoint(run)
         print(

@@ -45,11 +45,17 @@ def product_seconds(matrix: Tensor) -> float:
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def step_flops(loss: Callable[[], tuple[Tensor, int]], model: nn.Module) -> int:
-    """FLOPs of a criterion's call and its backward pass; leaves random numbers as they were and no gradients."""
-    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+    """FLOPs of a criterion's call and its backward pass; leaves random numbers as they were and no gradients.
+
+    In train mode the statistics of BatchNorm layers move as in any step.
+    """
+    devices = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
+    with torch.random.fork_rng(devices), FlopCounterMode(display=False) as counter:
         loss()[0].backward()
     model.zero_grad(set_to_none=True)
     return counter.get_total_flops()

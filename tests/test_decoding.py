@@ -153,7 +153,17 @@ def test_a_seed_repeats_samples_and_another_changes_them():
 
 @pytest.mark.parametrize("wrong", [
     dict(num_captions=2), dict(beam_size=2, temperature=1.0), dict(top_p=0.0), dict(beam_size=0), dict(temperature=-1.0),
+    dict(length_penalty=-0.5),
 ])  # fmt: skip
 def test_options_that_exclude_each_other_are_refused(wrong):
     with pytest.raises(ValueError):
         generate(tiny_model()[0], image_tokens(), tiny_tokenizer(), DecodingOptions(**wrong))
+
+
+def test_captions_that_never_end_are_ranked_by_their_scores():
+    table = [[0.2] * 5, [0.0, 0.0, 0.0, 0.6, 0.4], [0.2] * 5, [0.0, 0.0, 0.0, 0.51, 0.49], [0.0, 0.0, 0.0, 0.51, 0.49]]
+    row = generate(
+        Chain(table), torch.zeros(1, 1, 1), tiny_tokenizer(), DecodingOptions(5, beam_size=4, num_captions=4)
+    )[0]
+    assert not any(c.finished for c in row) and row[0].tokens == [3, 3, 3, 3]
+    assert [c.score for c in row] == sorted([c.score for c in row], reverse=True)

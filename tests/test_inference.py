@@ -125,7 +125,7 @@ def test_another_vocabulary_is_refused_with_both_hashes(trained, tmp_path):
     (["photos/one.png", "--num-captions", "3"], "beam"),
     (["photos/one.png", "--device", "cuda:9"], "this machine has"),
     (["empty"], "no pictures"),
-    (["*.nothing"], "nothing matches"),
+    (["*.nothing"], "no file matches"),
     (["photos/one.png", "--checkpoint", "me/none-such"], "me/none-such"),
 ])  # fmt: skip
 def test_what_a_user_can_get_wrong_is_one_line_without_a_traceback(trained, arguments, part):
