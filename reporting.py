@@ -72,3 +72,10 @@ def report_utilisation(run: Run, loader: DataLoader, records: list[dict]) -> Non
         f"utilisation  {done / peak:.0%} of the machine's matrix products in {str(run.dtype).removeprefix('torch.')}: "
         f"{done / 1e9:,.0f} of {peak / 1e9:,.0f} GFLOP/s at {speeds[-1]:,.0f} examples/s"
     )
+
+
+def report_best(run: Run, picture: Path) -> None:
+    """Say where the captioner is and what to type next."""
+    best = run.folder / "best"
+    print(f"best         epoch {run.progress.best_epoch}, val_loss {run.progress.best_val_loss:.4f}: {best}")
+    print(f"next         python inference.py {picture} --checkpoint {best}")

@@ -32,7 +32,7 @@ from loss import CaptionLoss
 from model_card import model_card
 from optimization import autocast
 from prepare_dataset import prepare
-from reporting import progress_bar, report_epoch, report_utilisation
+from reporting import progress_bar, report_best, report_epoch, report_utilisation
 from run import Run, choose_folder, settings_for_resume, start_run
 from scst import ScstLoss
 from settings import help_text, load_settings
@@ -199,7 +199,7 @@ def greedy(run: Run) -> DecodingOptions:
 
 
 def finish(run: Run, val_dataset: ImageTextDataset, uploader) -> None:
-    """Score best/ on the validation split as evaluate.py does, complete its card, say what to type next."""
+    """Score best/ on the validation split as evaluate.py does, complete its card."""
     best, settings = run.folder / "best", run.settings
     captioner = load_captioner(best, run.device)
     options = DecodingOptions(settings.MAX_SEQ_LEN, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
@@ -214,8 +214,6 @@ def finish(run: Run, val_dataset: ImageTextDataset, uploader) -> None:
     write_atomically(best / "README.md", model_card(captioner.model, settings, record, results))
     uploader.upload(best, "Model card with the final numbers")
     print(format_results(results))
-    print(f"best         epoch {run.progress.best_epoch}, val_loss {run.progress.best_val_loss:.4f}: {best}")
-    print(f"next         python inference.py {val_dataset.path(0)} --checkpoint {best}")
 
 
 def main(argv: list[str]) -> int | None:
@@ -251,6 +249,7 @@ def main(argv: list[str]) -> int | None:
             fit(run, train_loader, val_loader, tracker, uploader, stop)
         finish(run, val_set, uploader)
         report_utilisation(run, train_loader, run.progress.history[before:])
+        report_best(run, val_set.path(0))
     except Stopped as signal_name:
         path = save_checkpoint(run)
         print(
