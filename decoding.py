@@ -90,7 +90,7 @@ def start_steps(model, image_tokens: Tensor, use_cache: bool) -> Step:
 
     def step(tokens: Tensor, rows: Tensor | None, images: Tensor | None) -> Tensor:
         nonlocal cache
-        if images is not None or (use_cache and rows is not None):
+        if rows is not None:
             cache = cache.select(rows, images)
         logits, longer = model.decode(tokens[:, -1:] if use_cache else tokens, cache)
         cache = longer if use_cache else cache  # without it the rows of an image still share its image tokens
@@ -171,7 +171,7 @@ def pick_tokens(model, image_tokens, start_id, end_id, options, K, choose) -> tu
         tokens, finished = extend(tokens, chosen, finished, end_id)
 
         # images whose rows have all ended leave the batch
-        done = finished.view(-1, K).all(1) if t + 1 < last else torch.ones_like(results.left, dtype=torch.bool)
+        done = finished.view(-1, K).all(1) | (t + 1 == last)
         rows = images = None
         if worth_leaving(done):
             images = results.put(done, tokens[:, 1:].view(len(done), K, -1), (total / length).view(-1, K))
@@ -247,7 +247,7 @@ def beam(model, image_tokens: Tensor, start_id: int, end_id: int, options: Decod
 
         # log-probabilities only fall: a live beam's score cannot rise above this
         reachable = live[:, 0] / last**options.length_penalty
-        done = ended_scores[:, -1] >= reachable if t + 1 < last else torch.ones_like(reachable, dtype=torch.bool)
+        done = (ended_scores[:, -1] >= reachable) | (t + 1 == last)
         if worth_leaving(done):
             images = results.put(done, *rank(ended, ended_scores, tokens, live, end_id, options))
             rows, tokens, live, ended, ended_scores = (x[images] for x in (rows, tokens, live, ended, ended_scores))

@@ -8,12 +8,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from collapse import format_collapse
-from dataset import start_epoch, to_device
-from loss import CaptionLoss
-from optimization import autocast
 from run import Run
 from tracking import plot_losses, write_log
-from utilisation import matmul_peak, step_flops
+from utilisation import matmul_peak, pair_flops
 
 
 def progress_bar(run: Run, loader: DataLoader) -> tqdm:
@@ -63,11 +60,7 @@ def report_utilisation(run: Run, loader: DataLoader, records: list[dict]) -> Non
     speeds = [record["examples_per_second"] for record in records if record["train_loss"] is not None]
     if not speeds:
         return
-    start_epoch(loader, 0, 0)
-    batch = to_device(next(iter(loader)), run.device)
-    with autocast(run.device, run.dtype):
-        flops = step_flops(lambda: CaptionLoss()(run.model, batch), run.model)
-    done, peak = speeds[-1] * flops / len(batch["target_tokens"]), matmul_peak(run.device, run.dtype)
+    done, peak = speeds[-1] * pair_flops(run, loader), matmul_peak(run.device, run.dtype)
     print(
         f"utilisation  {done / peak:.0%} of the machine's matrix products in {str(run.dtype).removeprefix('torch.')}: "
         f"{done / 1e9:,.0f} of {peak / 1e9:,.0f} GFLOP/s at {speeds[-1]:,.0f} examples/s"

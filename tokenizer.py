@@ -51,11 +51,8 @@ class CaptionTokenizer:
         """Ids with <s> and </s> around; a "</s>" written in the caption is plain text."""
         return [self.start_id, *self._bpe.encode(caption).ids, self.end_id]
 
-    def encode_batch(self, captions: list[str]) -> list[list[int]]:
-        return list(self.encode_each(captions))
-
     def encode_each(self, captions: list[str]) -> Iterator[list[int]]:
-        """The same one by one: the library's objects take 2 KB a caption, so few are there at once."""
+        """encode() of many, faster; the library's objects take 2 KB a caption, so few are there at once."""
         for start in range(0, len(captions), AT_ONCE):
             for encoding in self._bpe.encode_batch(captions[start : start + AT_ONCE]):
                 yield [self.start_id, *encoding.ids, self.end_id]

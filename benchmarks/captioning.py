@@ -21,7 +21,17 @@ from transformers import AutoImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.peer import make_peer, read_pixels
-from benchmarks.side_by_side import Row, command, compare, in_turn, make_parser, rates, set_up, top_operators
+from benchmarks.side_by_side import (
+    Row,
+    add_model_flags,
+    command,
+    compare,
+    in_turn,
+    make_parser,
+    rates,
+    set_up,
+    top_operators,
+)
 from decoding import DecodingOptions, generate
 from encoder import load_encoder, prepare_pixels, token_shape
 from errors import UserError, run_script
@@ -148,16 +158,11 @@ class Works:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = make_parser("captioning", __doc__, repeats=5)
-    parser.add_argument("--encoder", required=True, help="folder of the encoder")
+    add_model_flags(parser)
     parser.add_argument("--pictures", required=True, help="folder of pictures, of which the first are taken")
-    parser.add_argument("--batch-size", type=int, default=32, help="pictures captioned at once")
     parser.add_argument("--length", type=int, default=12, help="tokens of every caption")
-    parser.add_argument("--width", type=int, default=384, help="of the decoder")
-    parser.add_argument("--layers", type=int, default=3, help="of the decoder")
-    parser.add_argument("--heads", type=int, default=6, help="of the decoder")
     parser.add_argument("--vocabulary", type=int, default=4000, help="tokens")
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=list(DTYPES))
-    parser.add_argument("--profile", action="store_true", help="also print what ours spends its time on")
     return parser.parse_args(argv)
 
 

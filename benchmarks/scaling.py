@@ -15,16 +15,14 @@ so it lies in the system's cache where that is large enough. Runs on Linux and m
 
 import io
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.side_by_side import command, make_parser, markdown, number, report
-from errors import UserError, run_script
+from benchmarks.side_by_side import ROOT, command, make_parser, markdown, number, report, run_python
+from errors import run_script
 from files import write_atomically
 
-ROOT = Path(__file__).parents[1]
 SIZES = {
     "times": "times", "pictures": "pictures", "captions": "captions", "prepare_seconds": "prepare, s",
     "prepare_peak": "peak, MiB", "set_up_seconds": "training: set-up, s", "step_ms": "a step, ms",
@@ -41,10 +39,8 @@ def measure(name: str, folder: Path, **values) -> dict:
 
     This process stays small itself: a new one's peak starts at that of the one it comes from.
     """
-    script = [sys.executable, "-m", "benchmarks.scaling_parts", name, json.dumps({"folder": str(folder)} | values)]
-    result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
-    if result.returncode:
-        raise UserError((result.stderr.strip().splitlines() or [f"{name} failed"])[-1].removeprefix("error: "))
+    values_of_part = json.dumps({"folder": str(folder)} | values)
+    result = run_python(name, "-m", "benchmarks.scaling_parts", name, values_of_part, cwd=ROOT)
     print(f"{name:<12} {values or ''} {result.stdout.splitlines()[-1]}", file=sys.stderr)
     return json.loads(result.stdout.splitlines()[-1])
 

@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from errors import UserError
 from files import write_atomically
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -52,6 +56,24 @@ def make_parser(name: str, text: str, repeats: int | None) -> argparse.ArgumentP
     parser.add_argument("--output", help="write the machine and every value to this JSON file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """What both sides are made of, for the benchmarks that build models."""
+    parser.add_argument("--encoder", required=True, help="folder of the frozen encoder")
+    parser.add_argument("--width", type=int, default=384, help="of the decoder")
+    parser.add_argument("--layers", type=int, default=3, help="of the decoder")
+    parser.add_argument("--heads", type=int, default=6, help="of the decoder")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures captioned at once; captions a peer's step")
+    parser.add_argument("--profile", action="store_true", help="also print what ours spends its time on")
+
+
+def run_python(name: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """A new Python process to its end. Raises UserError with its last words where it fails."""
+    result = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True)
+    if result.returncode:
+        raise UserError((result.stderr.strip().splitlines() or [f"{name} failed"])[-1].removeprefix("error: "))
+    return result
 
 
 def in_turn(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:

@@ -8,26 +8,15 @@ brought them. Here less is better: the ratio says how many times as long ours ta
 """
 
 import re
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from benchmarks.side_by_side import Row, command, compare, in_turn, make_parser
-from errors import UserError, run_script
+from benchmarks.side_by_side import ROOT, Row, command, compare, in_turn, make_parser, run_python
+from errors import run_script
 
-ROOT = Path(__file__).parents[1]
 BARE = "import sys, torch; from safetensors.torch import load_file; load_file(sys.argv[1])"
 IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\w+)")  # microseconds of the module itself, its package
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    """A Python process to its end. Raises UserError with its last words where it fails."""
-    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
-    if result.returncode:
-        raise UserError((result.stderr.strip().splitlines() or [f"{arguments[0]} failed"])[-1].removeprefix("error: "))
-    return result
 
 
 def slowest_imports(stderr: str, count: int = 12) -> str:
@@ -47,9 +36,12 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     caption = [str(ROOT / "inference.py"), arguments.picture, "--checkpoint", arguments.checkpoint, "--device", "cpu"]
     weights = str(Path(arguments.checkpoint) / "model.safetensors")
-    seconds = in_turn({"ours": partial(run, *caption), "peer": partial(run, "-c", BARE, weights)}, arguments.repeats)
+    ours, bare = partial(run_python, "inference.py", *caption), partial(run_python, "torch", "-c", BARE, weights)
+    seconds = in_turn({"ours": ours, "peer": bare}, arguments.repeats)
     rows = [Row("one caption; only torch and the weights", "s", seconds["ours"], seconds["peer"])]
-    notes = [slowest_imports(run("-X", "importtime", *caption).stderr)] if arguments.profile else []
+    notes = []
+    if arguments.profile:
+        notes = [slowest_imports(run_python("inference.py", "-X", "importtime", *caption).stderr)]
     compare(rows, command("startup", argv), arguments.output, notes)
 
 

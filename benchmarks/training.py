@@ -23,13 +23,22 @@ import torch
 
 from benchmarks.peer import PeerRows, make_peer, make_trainer, need_trainer
 from benchmarks.raw_data import pictures_of, write_raw
-from benchmarks.side_by_side import Row, command, compare, in_turn, make_parser, rates, set_up, top_operators
+from benchmarks.side_by_side import (
+    Row,
+    add_model_flags,
+    command,
+    compare,
+    in_turn,
+    make_parser,
+    rates,
+    set_up,
+    top_operators,
+)
 from caption_files import read_captions
-from dataset import ImageTextDataset, make_loader, start_epoch, to_device
+from dataset import ImageTextDataset, make_loader
 from errors import UserError, run_script
 from features import cached_features
 from loss import CaptionLoss
-from optimization import autocast
 from prepare_dataset import PreparedData, prepare
 from run import start_run
 from settings import Settings, load_settings
@@ -37,7 +46,7 @@ from stopping import StopSignal
 from tokenizer import build_tokenizer, train_tokenizer
 from tracking import NoTracker
 from train import train_one_epoch
-from utilisation import matmul_peak, step_flops
+from utilisation import matmul_peak, pair_flops, step_flops
 
 EPOCHS = 5
 PRESET_BATCH = 160  # captions a step in presets/flickr8k.yaml
@@ -47,16 +56,11 @@ UNIT = "captions/s"
 
 def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = make_parser("training", __doc__, repeats=3)
-    parser.add_argument("--encoder", required=True, help="folder of the frozen encoder")
+    add_model_flags(parser)
     parser.add_argument("--raw-dir", required=True, help="captions and pictures in any form that train.py reads")
     parser.add_argument("--pictures", type=int, default=512, help="pictures taken, a tenth of them for validation")
     parser.add_argument("--steps", type=int, default=12, help="training steps of each side in each repeat")
-    parser.add_argument("--width", type=int, default=384, help="of the decoder")
-    parser.add_argument("--layers", type=int, default=3, help="of the decoder")
-    parser.add_argument("--heads", type=int, default=6, help="of the decoder")
-    parser.add_argument("--batch-size", type=int, default=32, help="captions a step of the peer")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--profile", action="store_true", help="also print what our step spends its time on")
     return parser.parse_known_args(argv)
 
 
@@ -111,13 +115,9 @@ class Ours:
         """In the last steps of an epoch; the very last one may have fewer."""
         return len(self.dataset) - (self.num_batches - steps) * self.run.settings.BATCH_SIZE
 
-    def flops(self, steps: int) -> float:
-        """Of the last steps of an epoch, from those of one batch."""
-        start_epoch(self.loader, 0, 0)
-        batch = to_device(next(iter(self.loader)), self.run.device)
-        with autocast(self.run.device, self.run.dtype):
-            flops = step_flops(lambda: CaptionLoss()(self.run.model, batch), self.run.model)
-        return flops * self.captions(steps) / len(batch["target_tokens"])
+    def flops(self) -> float:
+        """Of one caption."""
+        return pair_flops(self.run, self.loader)
 
 
 def make_ours(settings: Settings, data: PreparedData, arguments: argparse.Namespace, folder: Path) -> dict[str, Ours]:
@@ -161,7 +161,7 @@ def make_rows(ours: dict[str, Ours], seconds: dict[str, list[float]], arguments:
         Row(f"{EPOCHS} epochs and building the cache (computed)", UNIT, epochs, peer),
         Row(
             f"our step, {large} captions, beside the machine's matmul peak", "GFLOP/s",
-            rates(cached.flops(steps) / 1e9, seconds[CACHED]), [peak / 1e9] * arguments.repeats,
+            rates(cached.flops() * cached.captions(steps) / 1e9, seconds[CACHED]), [peak / 1e9] * arguments.repeats,
         ),
     ]  # fmt: skip
 
@@ -178,7 +178,7 @@ def make_notes(ours: Ours, trainer, rows: list[Row]) -> list[str]:
     peer_flops = step_flops(lambda: (trainer.model(**batch).loss, None), trainer.model) / len(batch["labels"])
     return [
         f"data         {pictures:,} pictures, {captions:,} captions; vocabulary {len(ours.run.tokenizer):,}",
-        f"work         {ours.flops(1) / ours.captions(1) / 1e9:.2f} GFLOP a caption from cached features, "
+        f"work         {ours.flops() / 1e9:.2f} GFLOP a caption from cached features, "
         f"{peer_flops / 1e9:.2f} for the peer",
         f"cache        built in {ours.build_seconds:.1f} s, {pictures / ours.build_seconds:.1f} pictures/s",
         f"{EPOCHS} epochs     computed: ours {own:,.0f} s with the cache, the peer {peer:,.0f} s",

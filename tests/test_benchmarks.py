@@ -10,7 +10,7 @@ from transformers import ViTImageProcessor
 
 from benchmarks import captioning, scaling, startup, training
 from benchmarks.raw_data import write_raw
-from benchmarks.side_by_side import Row, in_turn, number, table
+from benchmarks.side_by_side import Row, in_turn, number, run_python, table
 from bundle import Captioner, bundle_config, save_captioner
 from caption_files import RawCaptions, read_captions
 from errors import UserError
@@ -120,7 +120,7 @@ def test_startup_measures_one_caption_from_cold(source, tmp_path, monkeypatch):
 
 def test_a_process_that_fails_is_named_by_its_last_words():
     with pytest.raises(UserError, match="^no picture$"):
-        startup.run("-c", "raise SystemExit('error: no picture')")
+        run_python("a process", "-c", "raise SystemExit('error: no picture')")
 
 
 def test_imports_are_summed_up_by_package():
