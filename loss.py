@@ -1,7 +1,11 @@
 """Criteria: objects the loop calls with (model, batch); what a loss needs beyond that it brings along.
 
 A criterion returns the loss summed over its targets and their number, so that means over batches of any size are exact.
+Losses over rows of logits are functions (logits (n, V), rows) -> (loss of each row (n,), its gradient (n, V)): RowLoss
+feeds them the matrix of logits a few rows at a time.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,37 +14,49 @@ from torch.autograd.function import once_differentiable
 ROWS = 128  # of logits whose probabilities stay in a CPU's cache until they are a gradient
 
 
-class CrossEntropy(torch.autograd.Function):
-    """F.cross_entropy(reduction="sum") in float32, its gradient made on the way, a few rows at a time on a CPU.
+class RowLoss(torch.autograd.Function):
+    """A loss of rows of logits in float32, summed, its gradient made on the way, a few rows at a time on a CPU.
 
     The matrix of probabilities is never whole in float32: half of the loss's memory and most of its time are saved.
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-        """logits (N, V), targets (N,) -> nats, summed."""
+    def forward(ctx, logits: Tensor, loss_of_rows: Callable) -> Tensor:
+        """logits (N, V) -> nats, summed."""
         rows = ROWS if logits.device.type == "cpu" else len(logits)
-        share, loss = label_smoothing / logits.shape[1], torch.zeros((), device=logits.device)  # of every token
+        loss = torch.zeros((), device=logits.device)
         # fp16 has no room for a gradient that the scaler has not scaled yet
         kept = torch.float32 if logits.dtype == torch.float16 else logits.dtype
         gradient = torch.empty_like(logits, dtype=kept) if ctx.needs_input_grad[0] else None
         for start in range(0, len(logits), max(1, rows)):
-            part, target = logits[start : start + rows], targets[start : start + rows, None]
-            log_probs = part.float().log_softmax(-1)
-            loss -= (1 - label_smoothing) * log_probs.gather(1, target).sum() + share * log_probs.sum()
+            part = slice(start, start + rows)
+            losses, gradients = loss_of_rows(logits[part].float(), part)
+            loss += losses.sum()
             if gradient is not None:
-                probs = log_probs.exp_().sub_(share)
-                target_share = torch.full_like(target, label_smoothing - 1, dtype=probs.dtype)
-                gradient[start : start + rows] = probs.scatter_add_(1, target, target_share)
+                gradient[part] = gradients
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
         return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, scale: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, scale: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * scale).to(ctx.dtype), None, None
+        return (gradient * scale).to(ctx.dtype), None
+
+
+def cross_entropy(targets: Tensor, label_smoothing: float) -> Callable:
+    """F.cross_entropy against targets (N,), for RowLoss."""
+
+    def loss_of_rows(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        target, share = targets[rows, None], label_smoothing / logits.shape[1]  # share of every token
+        log_probs = logits.log_softmax(-1)
+        losses = (label_smoothing - 1) * log_probs.gather(1, target)[:, 0] - share * log_probs.sum(1)
+        gradients = log_probs.exp_().sub_(share)
+        target_share = torch.full_like(target, label_smoothing - 1, dtype=gradients.dtype)
+        return losses, gradients.scatter_add_(1, target, target_share)
+
+    return loss_of_rows
 
 
 class CaptionLoss:
@@ -53,11 +69,14 @@ class CaptionLoss:
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
         """batch of dataset.collate_fn -> (loss summed over the N real target tokens, N)."""
-        mask = batch["target_mask"]
-        logits = model(batch["images"], batch["decoder_input_tokens"], batch["image_index"], mask)  # (N, V)
-        targets = batch["target_tokens"][mask]  # (N,)
-        return CrossEntropy.apply(logits, targets, self.label_smoothing), len(targets)
+        targets = batch["target_tokens"][batch["target_mask"]]  # (N,)
+        return RowLoss.apply(caption_logits(model, batch), cross_entropy(targets, self.label_smoothing)), len(targets)
 
     def record(self, mean: float) -> dict:
         """The mean over an epoch's tokens as its record calls it."""
         return {"train_loss": mean}
+
+
+def caption_logits(model: nn.Module, batch: dict) -> Tensor:
+    """batch of dataset.collate_fn -> logits (N, V) of its real targets."""
+    return model(batch["images"], batch["decoder_input_tokens"], batch["image_index"], batch["target_mask"])

@@ -87,7 +87,8 @@ def write_features(path: Path, dataset, run):
     import numpy as np
 
     from encoder import token_shape
-    from features import Features, check_space
+    from cache_file import check_space
+    from features import Features
 
     shape = (1, len(dataset.names), *token_shape(run.model.encoder, run.image_processor))
     check_space(path.parent, 2 * int(np.prod(shape)))

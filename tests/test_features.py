@@ -9,6 +9,7 @@ from PIL import Image
 from tiny import tiny_settings, tiny_tokenizer
 from torch.utils.data import DataLoader
 
+import cache_file
 import features
 from dataset import ImageTextDataset
 from encoder import load_encoder
@@ -70,7 +71,7 @@ def test_building_the_cache_leaves_the_random_numbers_of_training_alone(data):
 def test_what_is_there_is_not_made_again(data, monkeypatch):
     made = make(data)
     first = cache(*made)
-    monkeypatch.setattr(features, "build", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(cache_file, "build", lambda *_: pytest.fail("made again"))
     assert cache(*made).path == first.path
 
 
@@ -99,7 +100,7 @@ def test_a_stopped_build_goes_on_where_it_was(data, monkeypatch):
     path = cache(*made).path
     path.unlink()
     monkeypatch.setattr(features, "BATCH", 2)
-    monkeypatch.setattr(features, "NOTE_EVERY", -1.0)
+    monkeypatch.setattr(cache_file, "NOTE_EVERY", -1.0)
     encoder, encoded = made[0], []
 
     def failing(module, inputs, output):
@@ -121,7 +122,7 @@ def test_a_stopped_build_goes_on_where_it_was(data, monkeypatch):
 
 
 def test_a_disk_too_small_is_said_before_the_work(data, monkeypatch):
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(cache_file.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(UserError, match="needs .* free"):
         cache(*make(data))
 
