@@ -75,6 +75,16 @@ SCST_SAMPLES: int = 5  # captions tried a picture, 2 or more
 SCST_SAMPLING: Literal["sample", "beam"] = "sample"  # drawn from the model's distribution, or its beam search's best
 SCST_BASELINE: Literal["samples", "greedy"] = "samples"  # what a sample must beat: the other samples, or greedy
 
+# --- Distillation, while cross-entropy is trained ---
+DISTILL: Literal["git", "momentum"] | None = None  # learn from TEACHER_MODEL_NAME too, or from the EMA_DECAY average
+TEACHER_MODEL_NAME: str | None = None  # GIT model or captioner of this project: Hub id, folder or checkpoint_*.pt
+DISTILL_ALPHA: float = 0.5  # share of the teacher's predictions in the loss, the rest is cross-entropy; 0 to 1
+DISTILL_TEMPERATURE: float = 1.0  # softens both distributions, > 0; 1 where the teacher has another vocabulary
+DISTILL_TOP_K: int = 64  # likeliest tokens kept of a prediction, the others count as one; fewer than the vocabulary
+DISTILL_CACHE: bool = True  # predict once, for whole pictures, to DATA_DIR/<DATASET>/teacher/; False: along, on the crops
+DISTILL_CAPTIONS: float = 0.0  # share of training captions replaced by the teacher's best beam, 0 to 1
+DISTILL_BEAMS: int = 5  # beams of those; the one with the highest CIDEr-D against the references is taken
+
 # --- Validation ---
 VALIDATION_INTERVAL: int = 1  # epochs between validations, 1 or more; the last epoch is always validated
 BEST_METRIC: Literal["val_loss", "cider"] = "val_loss"  # what makes an epoch the best; cider is that of the captions

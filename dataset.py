@@ -6,6 +6,7 @@
     batch = next(iter(loader))
         images                (U, 3, H, W)  float, each different image once; with cached features (U, S, E)
         image_numbers         (U,)          their places in the split
+        caption_numbers       (B,)          their places among the dataset's captions
         image_index           (B,)          the image of each caption; None: each has B / U, side by side
         decoder_input_tokens  (B, T)        <s> w1 w2 ...
         target_tokens         (B, T)        w1 w2 ... </s>
@@ -33,9 +34,10 @@ from tokenizer import CaptionTokenizer
 
 
 class ImageTextDataset(Dataset):
-    """Pairs (image, caption) of one split; rows are {"image", "image_number", "tokens"}.
+    """Pairs (image, caption) of one split; rows are {"image", "image_number", "caption_number", "tokens"}.
 
-    Raises ImageError when a picture can no longer be read.
+    mix_in() adds one more caption an image, shown at a set share in the place of the others. Raises ImageError when a
+    picture can no longer be read.
     """
 
     def __init__(self, data, split: str, tokenizer: CaptionTokenizer, image_processor, settings: Settings):
@@ -50,12 +52,22 @@ class ImageTextDataset(Dataset):
         self.seed, self.epoch = settings.SEED, 0
         counts = [len(captions) for captions in self.references]
         self.image_numbers = np.repeat(np.arange(len(self.names)), counts)  # (pairs,) the image of each pair
-        captions = [caption for captions in self.references for caption in captions]
-        ids = (cut(ids, settings.MAX_SEQ_LEN) for ids in tokenizer.encode_each(captions))
-        self.tokens = [np.array(row, dtype=np.int32) for row in ids]  # a third of the memory of lists
+        self.captions = [caption for captions in self.references for caption in captions]
+        self.max_seq_len, self.tokens = settings.MAX_SEQ_LEN, []
+        self.mixed_in = 0.0  # share of pairs whose caption is the one mixed in
+        self.add_tokens(self.captions, tokenizer)
+
+    def add_tokens(self, captions: list[str], tokenizer: CaptionTokenizer) -> None:
+        ids = (cut(ids, self.max_seq_len) for ids in tokenizer.encode_each(captions))
+        self.tokens += [np.array(row, dtype=np.int32) for row in ids]  # a third of the memory of lists
+
+    def mix_in(self, captions: list[str], share: float, tokenizer: CaptionTokenizer) -> None:
+        """One more caption an image; that of image i gets the number len(self) + i and is shown at the share."""
+        self.captions, self.mixed_in = self.captions + captions, share
+        self.add_tokens(captions, tokenizer)
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.image_numbers)
 
     def __getitem__(self, index: int) -> dict:
         return self.__getitems__([index])[0]
@@ -65,10 +77,26 @@ class ImageTextDataset(Dataset):
         numbers = self.image_numbers[indices].tolist()
         different = list(dict.fromkeys(numbers))
         images = dict(zip(different, self.images(different)))
+        captions = [self.shown_caption(index) for index in indices] if self.mixed_in else indices
         return [
-            {"image": images[number], "image_number": number, "tokens": self.tokens[index]}
-            for index, number in zip(indices, numbers)
+            {"image": images[number], "image_number": number, "caption_number": caption, "tokens": self.tokens[caption]}
+            for number, caption in zip(numbers, captions)
         ]
+
+    def shown_caption(self, pair: int) -> int:
+        """The caption an epoch shows of a pair: its own, or the one mixed in."""
+        random = np.random.default_rng((self.seed, self.epoch, pair)).random()
+        return pair if random >= self.mixed_in else len(self) + int(self.image_numbers[pair])
+
+    def captions_by_image(self) -> list[list[int]]:
+        """The numbers of each image's captions, the one mixed in last."""
+        numbers = [[] for _ in self.names]
+        for caption in range(len(self.captions)):
+            numbers[self.image_of(caption)].append(caption)
+        return numbers
+
+    def image_of(self, caption: int) -> int:
+        return int(self.image_numbers[caption]) if caption < len(self) else caption - len(self)
 
     def path(self, number: int) -> Path:
         return self.image_dir / self.names[number]
@@ -80,12 +108,13 @@ class ImageTextDataset(Dataset):
 
     def images(self, numbers: list[int]) -> Tensor:
         """What training reads: pixels (U, 3, H, W), or cached features (U, S, E) of one view of each picture."""
-        if self.features is None:
-            return self.pixels(numbers, [self.epoch + 1] * len(numbers))
-        return self.features.read(numbers, [self.view(number) for number in numbers])
+        read = self.pixels if self.features is None else self.features.read
+        return read(numbers, [self.view(number) for number in numbers])
 
     def view(self, number: int) -> int:
-        """The view an epoch shows of a picture: all of them in turn, in an order of its own."""
+        """The view an epoch shows of a picture: a new one, or of those in the cache all in turn, in its own order."""
+        if self.features is None:
+            return self.epoch + 1
         place = np.random.default_rng((self.seed, number)).integers(self.views)
         return int(place + self.epoch) % self.views
 
@@ -132,6 +161,7 @@ def collate_fn(rows: list[dict], pad_id: int) -> dict[str, Tensor]:
     return {
         "images": torch.stack([image for _, image in first_row.values()]),
         "image_numbers": torch.tensor(list(first_row)),
+        "caption_numbers": torch.tensor([row["caption_number"] for row in rows]),
         "image_index": None if torch.equal(image_index, even) else image_index,
         "decoder_input_tokens": tokens[:, :-1],
         "target_tokens": tokens[:, 1:],

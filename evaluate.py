@@ -2,6 +2,7 @@
 
     python evaluate.py --checkpoint checkpoints/my-run/best --split val --beam 5 --output results.json
     python evaluate.py --checkpoint user/name --split test --data-dir PATH     # a dataset as downloaded, or prepared
+    python evaluate.py --compare checkpoints/one/best checkpoints/other/best   # two side by side: compare.py
 
 Prints captions beside their references, the scores and the collapse alarm; --output holds every caption with its own
 scores. Without --checkpoint the newest checkpoints/*/best is taken, without --data-dir the data it was trained on.
@@ -37,6 +38,8 @@ class Pictures:
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python evaluate.py", description="Score a captioner.", allow_abbrev=False)
     parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two captioners, in --checkpoint's place: "
+                        "captions, scores with intervals of their difference, and cost, side by side")  # fmt: skip
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--data-dir", help="a dataset as downloaded or as prepared; default: what it was trained on")
     parser.add_argument("--beam", type=int, help="beams, 1 is greedy; default: BEAM_SIZE of the checkpoint")
@@ -206,7 +209,8 @@ def add_extra_scores(results: dict, arguments, pictures: Pictures, texts: list[s
             results["per_image"][name] = values.per_image
 
 
-def as_json(results: dict, pictures: Pictures, captions: list, checkpoint: str) -> str:
+def as_record(results: dict, pictures: Pictures, captions: list, checkpoint: str) -> dict:
+    """All of an evaluation as the JSON file has it."""
     images = [
         {
             "image": path.name,
@@ -220,30 +224,44 @@ def as_json(results: dict, pictures: Pictures, captions: list, checkpoint: str) 
     ]
     head = {name: value for name, value in results.items() if name != "per_image"}
     warnings = collapse_warnings(results["collapse"])
-    body = {"checkpoint": checkpoint, **head, "warnings": warnings, "left_out": pictures.left_out, "images": images}
-    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+    return {"checkpoint": checkpoint, **head, "warnings": warnings, "left_out": pictures.left_out, "images": images}
+
+
+def as_json(results: dict, pictures: Pictures, captions: list, checkpoint: str) -> str:
+    return json.dumps(as_record(results, pictures, captions, checkpoint), indent=2, ensure_ascii=False) + "\n"
+
+
+def decoding_options(arguments: argparse.Namespace, settings: Settings, max_seq_len: int):
+    """DecodingOptions as the flags say, else as the captioner's settings do. Raises UserError."""
+    from decoding import DecodingOptions
+
+    options = DecodingOptions(
+        max_seq_len=max_seq_len,
+        beam_size=settings.BEAM_SIZE if arguments.beam is None else arguments.beam,
+        length_penalty=settings.LENGTH_PENALTY if arguments.length_penalty is None else arguments.length_penalty,
+    )
+    if problems := options.problems() + ["--batch-size must be 1 or more"] * (arguments.batch_size < 1):
+        raise UserError("; ".join(problems))
+    return options
 
 
 def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
+    if arguments.compare:
+        from compare import compare
+
+        return compare(arguments)
     from inference import newest_best
 
     checkpoint = arguments.checkpoint or str(newest_best(constants().CHECKPOINT_DIR))
     from bundle import load_captioner  # torch and transformers take seconds
-    from decoding import DecodingOptions
     from encoder import prepare_pixels
     from optimization import pick_device, pick_precision
 
     device = pick_device(arguments.device)
     captioner = load_captioner(checkpoint, device)
     settings = constants().replace(**captioner.config["settings"])
-    options = DecodingOptions(
-        max_seq_len=captioner.model.architecture["decoder_max_seq_len"],
-        beam_size=settings.BEAM_SIZE if arguments.beam is None else arguments.beam,
-        length_penalty=settings.LENGTH_PENALTY if arguments.length_penalty is None else arguments.length_penalty,
-    )
-    if problems := options.problems() + ["--batch-size must be 1 or more"] * (arguments.batch_size < 1):
-        raise UserError("; ".join(problems))
+    options = decoding_options(arguments, settings, captioner.model.architecture["decoder_max_seq_len"])
     pictures = find_pictures(arguments.data_dir, arguments.split, settings)
 
     def read(numbers: list[int]):

@@ -92,16 +92,20 @@ def describe_inputs(encoder, image_processor, dataset, shape: tuple, dtype: torc
     weights = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
         weights.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    files = [dataset.path(i).stat() for i in range(len(dataset.names))]
-    pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(dataset.names, files)]
     return {
         "weights": weights.hexdigest(),
         "preprocessing": describe_encoder(encoder, image_processor),
-        "pictures": hashlib.sha256(json.dumps(pictures).encode()).hexdigest(),
+        "pictures": describe_pictures(dataset),
         "augmentation": dataset.augmentation,
         "shape": shape,
         "precision": str(dtype),
     }
+
+
+def describe_pictures(dataset) -> str:
+    files = [dataset.path(i).stat() for i in range(len(dataset.names))]
+    pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(dataset.names, files)]
+    return hashlib.sha256(json.dumps(pictures).encode()).hexdigest()
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@
     scores.mean                    # {"BLEU-1": ..., "BLEU-4": ..., "ROUGE-L": ..., "CIDEr-D": ...}, all as fractions
     scores.intervals()             # {"BLEU-1": (low, high), ...}: 95% of bootstrap samples of the images
     scores.per_image["CIDEr-D"]    # one score a picture
+    difference_intervals(scores, others)     # the same of others - scores, where both are of the same images
 
 Captions come as they are; they are cut into Penn Treebank words here. CIDEr-D goes from 0 to 10 and is often quoted
 times 100; its word weights come from all the references given, so scores of different sets are not comparable.
@@ -37,10 +38,7 @@ class Scores:
 
     def intervals(self, samples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
         """95% bootstrap intervals over images (Efron 1979); CIDEr-D's word weights stay those of the whole set."""
-        images = len(self.bleu_counts)
-        weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples)
-        resampled = self.resampled(weights)
-        return {name: tuple(np.percentile(values, (2.5, 97.5)).tolist()) for name, values in resampled.items()}
+        return percentiles(self.resampled(bootstrap(len(self.bleu_counts), samples, seed)))
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The scores when image i counts weights[r, i] times; weights (R, images) -> (R,) each."""
@@ -49,6 +47,25 @@ class Scores:
             if not name.startswith("BLEU"):
                 values[name] = weights @ scores / weights.sum(axis=1)
         return values
+
+
+def bootstrap(images: int, samples: int, seed: int) -> np.ndarray:
+    """How often each image is drawn in each sample, (samples, images); the same seed draws the same images."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples)
+
+
+def percentiles(resampled: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    return {name: tuple(np.percentile(values, (2.5, 97.5)).tolist()) for name, values in resampled.items()}
+
+
+def difference_intervals(a: Scores, b: Scores, samples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95% intervals of b - a for captions of the same images: each sample draws the same images for both (Koehn 2004).
+
+    A picture that is hard for both moves both scores and not their difference: narrower than two intervals apart.
+    """
+    weights = bootstrap(len(a.bleu_counts), samples, seed)
+    first, second = a.resampled(weights), b.resampled(weights)
+    return percentiles({name: second[name] - first[name] for name in NAMES})
 
 
 def score_captions(captions: list[str], references: list[list[str]]) -> Scores:

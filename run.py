@@ -39,6 +39,7 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     progress: Progress
+    teaching: object = None  # teaching.Teaching: what DISTILL "git" learns from
 
     @property
     def captioner(self) -> Captioner:

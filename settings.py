@@ -36,6 +36,7 @@ AT_LEAST = {
     "SCST_EPOCHS": 0, "SCST_SAMPLES": 2, "CHECKPOINT_EVERY_STEPS": 1, "KEEP_LAST_N": 1, "BEAM_SIZE": 1,
     "LENGTH_PENALTY": 0, "TEMPERATURE": 0, "TOP_K": 0, "SEED": 0, "VAL_FRACTION": 0, "TEST_FRACTION": 0,
     "BAD_IMAGE_LIMIT": 0, "DECODER_DROPOUT": 0, "LABEL_SMOOTHING": 0, "ENCODER_TRAINABLE": 1, "ENCODER_IMAGE_SIZE": 1,
+    "DISTILL_ALPHA": 0, "DISTILL_TOP_K": 1, "DISTILL_CAPTIONS": 0, "DISTILL_BEAMS": 1,
 }  # fmt: skip
 ABOVE = {
     "LEARNING_RATE": 0,
@@ -45,8 +46,12 @@ ABOVE = {
     "GRADIENT_CLIP_NORM": 0,
     "TOP_P": 0,
     "ADAM_BETA2": 0,
+    "DISTILL_TEMPERATURE": 0,
 }
-AT_MOST = {"VAL_FRACTION": 0.5, "TEST_FRACTION": 0.5, "BAD_IMAGE_LIMIT": 1, "TOP_P": 1, "SEED": 2**31 - 1}
+AT_MOST = {
+    "VAL_FRACTION": 0.5, "TEST_FRACTION": 0.5, "BAD_IMAGE_LIMIT": 1, "TOP_P": 1, "SEED": 2**31 - 1,
+    "DISTILL_ALPHA": 1, "DISTILL_CAPTIONS": 1,
+}  # fmt: skip
 BELOW = {"DECODER_DROPOUT": 1, "EMA_DECAY": 1, "LABEL_SMOOTHING": 1, "ADAM_BETA2": 1}
 MULTIPLE_OF = {
     "DECODER_EMBED_DIM": "DECODER_HEADS",
@@ -241,7 +246,7 @@ def range_problems(settings: Settings) -> list[str]:
         problems.append('ENCODER_MODEL_NAME "scratch" has no weights to keep: ENCODER_TRAINABLE must be "all"')
     if settings.CACHE_FEATURES and settings.ENCODER_TRAINABLE != "none":
         problems.append('CACHE_FEATURES keeps what a frozen encoder makes: ENCODER_TRAINABLE must be "none"')
-    return problems + criterion_problems(settings)
+    return problems + criterion_problems(settings) + distill_problems(settings)
 
 
 def criterion_problems(settings: Settings) -> list[str]:
@@ -258,6 +263,26 @@ def criterion_problems(settings: Settings) -> list[str]:
     return problems
 
 
+def distill_problems(settings: Settings) -> list[str]:
+    problems, teacher = [], settings.TEACHER_MODEL_NAME
+    if settings.DISTILL == "git" and teacher is None:
+        problems.append('DISTILL "git" needs TEACHER_MODEL_NAME, a Hub id, a folder or a checkpoint_*.pt')
+    if settings.DISTILL == "git" and not settings.DISTILL_ALPHA and not settings.DISTILL_CAPTIONS:
+        problems.append("DISTILL_ALPHA and DISTILL_CAPTIONS are both 0: nothing would be learned from the teacher")
+    if settings.DISTILL == "momentum" and settings.EMA_DECAY is None:
+        problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
+    if settings.DISTILL and settings.DISTILL_TOP_K >= settings.VOCAB_SIZE:
+        problems.append(f"DISTILL_TOP_K must be below VOCAB_SIZE ({settings.VOCAB_SIZE}), got {settings.DISTILL_TOP_K}")
+    if settings.DISTILL == "git" and teacher and is_path(teacher) and not Path(teacher).expanduser().exists():
+        problems.append(f"TEACHER_MODEL_NAME {teacher} is not here; expected a folder, a checkpoint_*.pt or a Hub id")
+    return problems
+
+
+def is_path(name: str) -> bool:
+    """Whether a model's name can only be a place on this machine, not one on the Hub."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
 def path_problems(settings: Settings) -> list[str]:
     problems = []
     prepared = (settings.data_path / "captions.json").is_file()
@@ -268,7 +293,7 @@ def path_problems(settings: Settings) -> list[str]:
             f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded (--raw-dir PATH)"
         )
     name = settings.ENCODER_MODEL_NAME
-    if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not Path(name).is_dir():
+    if is_path(name) and not Path(name).is_dir():
         problems.append(f"ENCODER_MODEL_NAME {name} is no folder here; expected a local folder, a Hub id or 'scratch'")
     resume = settings.RESUME_CHECKPOINT_PATH
     if resume not in (None, "latest") and not Path(resume).is_file():

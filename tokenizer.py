@@ -57,6 +57,10 @@ class CaptionTokenizer:
             for encoding in self._bpe.encode_batch(captions[start : start + AT_ONCE]):
                 yield [self.start_id, *encoding.ids, self.end_id]
 
+    def offsets(self, caption: str) -> list[tuple[int, int]]:
+        """Where each token of encode() but <s> and </s> lies in the caption, in characters."""
+        return self._bpe.encode(caption).offsets
+
     def decode(self, ids: list[int]) -> str:
         """The caption up to the first </s>, without special tokens, on one line."""
         ids = list(ids)

@@ -23,6 +23,7 @@ from checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, r
 from collapse import collapse_warnings, measure_collapse
 from dataset import ImageTextDataset, make_loader, start_epoch, to_device
 from decoding import DecodingOptions
+from distill import caption_criterion
 from errors import UserError, run_script
 from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_results, spread
 from features import cached_features
@@ -148,6 +149,9 @@ def fit(run: Run, train_loader: DataLoader, val_loader: DataLoader, tracker, upl
                 record |= evaluate(run, val_loader, CaptionLoss(), stop)
                 measures, rows = validate_captions(run, val_loader.dataset)
                 record |= measures
+                if run.teaching:
+                    taught = run.teaching.warnings(record["val_loss"], val_loader.dataset)
+                    record["warnings"] = record.get("warnings", []) + taught
                 is_best = progress.note_validation(record, settings.BEST_METRIC)
                 if is_best:
                     save_captioner(run.captioner, run.folder / "best", settings, record)
@@ -163,7 +167,7 @@ def fit(run: Run, train_loader: DataLoader, val_loader: DataLoader, tracker, upl
 def start_criterion(run: Run, dataset: ImageTextDataset):
     """Cross-entropy for NUM_EPOCHS, then self-critical training, which goes on from the averaged weights."""
     if run.progress.epoch < run.settings.NUM_EPOCHS:
-        return CaptionLoss(run.settings.LABEL_SMOOTHING)
+        return caption_criterion(run)
     if (
         run.progress.batches_done == 0 and run.progress.history[-1]["train_loss"] is not None
     ):  # the first of these epochs
@@ -239,6 +243,10 @@ def main(argv: list[str]) -> int | None:
             )
     train_loader = make_loader(train_set, settings, tokenizer.pad_id, shuffle=True)
     val_loader = make_loader(val_set, settings, tokenizer.pad_id, shuffle=False)
+    if settings.DISTILL == "git":
+        from teaching import prepare_teaching  # takes its time to import
+
+        run.teaching = prepare_teaching(run, train_set, val_set)
     if checkpoint:
         restore(run, checkpoint, resume)
 

@@ -86,8 +86,8 @@ def write_features(path: Path, dataset, run):
     """A cache of random features of all pictures."""
     import numpy as np
 
-    from encoder import token_shape
     from cache_file import check_space
+    from encoder import token_shape
     from features import Features
 
     shape = (1, len(dataset.names), *token_shape(run.model.encoder, run.image_processor))

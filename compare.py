@@ -1,0 +1,419 @@
+"""Two captioners on the same pictures: captions side by side, scores with intervals of their difference, and cost.
+
+    python evaluate.py --compare checkpoints/teacher/best checkpoints/student/best --split val --output both.json
+
+Differences are B - A. Their intervals are paired: each sample draws the same pictures for both. Speed is measured in
+turn in this process, peak memory in a process of its own for each (`python compare.py --measure JOB`), as two models in
+one process cannot be told apart.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.side_by_side import in_turn, processor, rates, run_python
+from benchmarks.side_by_side import spread as median_and_range
+from collapse import format_collapse
+from errors import UserError, run_script
+from evaluate import Pictures, as_record, caption_all, decoding_options, evaluate_pictures, find_pictures, spread
+from files import write_atomically
+from images import load_image
+from metrics import NAMES, difference_intervals, score_captions
+from settings import Settings, constants
+
+MIN_TIMED = 64  # pictures whose captioning is timed, or one batch if that is more
+REPEATS = 3
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
+SAME = 1e-9  # CIDEr-D is a sum of floats: what differs by less is equal
+
+
+@dataclass
+class Side:
+    """A captioner as this script needs it; evaluate_pictures() takes it in a Captioner's place."""
+
+    path: str
+    model: object  # nn.Module with .device
+    image_processor: object
+    caption_pixels: Callable  # (pixels, DecodingOptions) -> for each picture its (text, Caption) pairs, best first
+    max_seq_len: int
+    settings: Settings  # for BEAM_SIZE, LENGTH_PENALTY, PRECISION and the data it was trained on
+
+    def read(self, paths: list[Path]):
+        from encoder import prepare_pixels
+
+        return prepare_pixels(self.image_processor, [load_image(path) for path in paths])
+
+
+def load_side(path: str, device) -> Side:
+    """Anything that captions, on the device: a best/ folder, a checkpoint file or a Hub id. Raises UserError."""
+    from bundle import load_captioner
+
+    captioner = load_captioner(path, device)
+    return Side(
+        path,
+        captioner.model,
+        captioner.image_processor,
+        captioner.caption_pixels,
+        max_seq_len=captioner.model.architecture["decoder_max_seq_len"],
+        settings=constants().replace(**captioner.config["settings"]),
+    )
+
+
+@dataclass
+class Outcome:
+    """A side's captions and what was measured on them; `record` is what a plain evaluation writes to its JSON."""
+
+    name: str
+    side: Side
+    options: object  # DecodingOptions
+    precision: str
+    scores: object  # metrics.Scores
+    record: dict
+
+    @property
+    def captions(self) -> list[str]:
+        return [image["caption"] for image in self.record["images"]]
+
+
+def short_names(a: str, b: str) -> tuple[str, str]:
+    """The last parts in which the paths differ, best/ aside: runs/x/best, runs/y/best -> x, y."""
+    parts = [list(Path(path).resolve().parts if Path(path).exists() else Path(path).parts) for path in (a, b)]
+    for row in parts:
+        if len(row) > 1 and row[-1] == "best":
+            row.pop()
+    last = [row[-1] for row in parts]
+    while all(parts) and parts[0][-1] == parts[1][-1]:
+        for row in parts:
+            row.pop()
+    return (parts[0][-1], parts[1][-1]) if all(parts) else (f"{last[0]} (A)", f"{last[1]} (B)")
+
+
+def check_flags(arguments: argparse.Namespace) -> None:
+    """What can be told without loading anything. Raises UserError."""
+    if arguments.checkpoint:
+        raise UserError("--compare names both captioners itself; leave out --checkpoint")
+    if arguments.meteor or arguments.spice:
+        raise UserError("--compare has no METEOR and SPICE; run evaluate.py --checkpoint for each captioner instead")
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """What `evaluate.py --compare` does, with its flags -> exit status."""
+    check_flags(arguments)
+    from optimization import pick_device, pick_precision
+
+    device = pick_device(arguments.device)
+    names = short_names(*arguments.compare)
+    sides = [load_side(path, device) for path in arguments.compare]
+    options = [decoding_options(arguments, side.settings, side.max_seq_len) for side in sides]
+    precisions = [pick_precision(side.settings, device) for side in sides]
+    pictures = find_pictures(arguments.data_dir, arguments.split, sides[0].settings)
+    outcomes = [evaluate_side(*each, pictures, arguments) for each in zip(names, sides, options, precisions)]
+    if arguments.num_samples:
+        print(format_samples(pictures, outcomes, arguments.num_samples))
+    differences = score_differences(*outcomes)
+    print(format_head(outcomes, pictures, arguments))
+    print(format_scores(outcomes, differences))
+    print(format_captions(outcomes))
+    costs, setup = measure_costs(outcomes, pictures, arguments.batch_size)
+    print(format_costs(outcomes, costs, setup))
+    if arguments.output:
+        content = as_content(outcomes, differences, costs, setup)
+        write_atomically(Path(arguments.output), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        print(f"written      {arguments.output}")
+    return 0
+
+
+def evaluate_side(name, side: Side, options, precision, pictures: Pictures, arguments) -> Outcome:
+    """Caption and score the pictures just as evaluate.py --checkpoint does."""
+
+    def read(numbers: list[int]):
+        return side.read([pictures.paths[i] for i in numbers])
+
+    results, captions = evaluate_pictures(side, read, pictures, options, precision, side.path, arguments.batch_size)
+    record = as_record(results, pictures, captions, side.path)
+    scores = score_captions([text for text, _ in captions], pictures.references)  # again, for the counts of BLEU
+    return Outcome(name, side, options, str(precision).removeprefix("torch."), scores, record)
+
+
+def score_differences(a: Outcome, b: Outcome) -> dict:
+    """B - A of each score with its 95% interval, and on how many pictures B's CIDEr-D is higher, equal and lower."""
+    intervals = difference_intervals(a.scores, b.scores)
+    first, second = a.scores.mean, b.scores.mean
+    gain = b.scores.per_image["CIDEr-D"] - a.scores.per_image["CIDEr-D"]
+    higher, lower = int((gain > SAME).sum()), int((gain < -SAME).sum())
+    return {
+        "scores": {
+            name: {"difference": second[name] - first[name], "low": intervals[name][0], "high": intervals[name][1]}
+            for name in NAMES
+        },
+        "pictures_by_cider_d_of_b": {"higher": higher, "equal": len(gain) - higher - lower, "lower": lower},
+        "equal_captions": sum(x == y for x, y in zip(a.captions, b.captions)),
+    }
+
+
+def format_samples(pictures: Pictures, outcomes: list[Outcome], count: int) -> str:
+    """References, then both captions, each after its own CIDEr-D, for pictures spread over the split."""
+    width = max(len("reference"), *(len(outcome.name) for outcome in outcomes))
+    lines = [f"    {'':<{width}}  CIDEr-D  of each caption, from 0 to 10"]
+    for i in spread(count, len(pictures.paths)):
+        lines.append(pictures.paths[i].name)
+        lines += [f"    {'reference':<{width}}           {reference}" for reference in pictures.references[i]]
+        for outcome in outcomes:
+            value = outcome.scores.per_image["CIDEr-D"][i]
+            lines.append(f"    {outcome.name:<{width}}  {value:7.3f}  {outcome.captions[i]}")
+    return "\n".join([*lines, ""])
+
+
+def format_head(outcomes: list[Outcome], pictures: Pictures, arguments: argparse.Namespace) -> str:
+    """What is compared, on which pictures, with which options, and where the two do not share them."""
+    a, b = outcomes
+    width = max(len(a.name), len(b.name))
+    homes = [outcome.side.settings.data_path for outcome in outcomes]
+    lines = [f"{letter:<12} {each.name:<{width}}  {each.side.path}" for letter, each in zip("AB", outcomes)]
+    lines.append(
+        f"data         {pictures.split} split of {arguments.data_dir or homes[0]}, {len(pictures.paths)} pictures"
+    )
+    if not arguments.data_dir and homes[0].resolve() != homes[1].resolve():
+        lines.append(
+            f"             the data of {a.name}, as no --data-dir is given; {b.name} was trained on {homes[1]}\n"
+            f"             and may have been trained on some of these pictures"
+        )
+    if pictures.left_out:
+        lines.append(f"left out     {len(pictures.left_out)} pictures, {pictures.left_out[0]}")
+    searches = [describe(each.options) for each in outcomes]
+    lines.append(both("decoding", outcomes, searches))
+    if searches[0] != searches[1]:
+        lines.append("             as each one's settings say; --beam and --length-penalty decode both alike")
+    lines.append(both("at most", outcomes, [f"{each.options.max_seq_len} tokens a caption" for each in outcomes]))
+    lines.append(both("precision", outcomes, [each.precision for each in outcomes]))
+    return "\n".join([*lines, ""])
+
+
+def both(label: str, outcomes: list[Outcome], values: list[str]) -> str:
+    """One value where both share it, else each with its side's name."""
+    if values[0] == values[1]:
+        return f"{label:<12} {values[0]}"
+    return f"{label:<12} " + "; ".join(f"{each.name}: {value}" for each, value in zip(outcomes, values))
+
+
+def describe(options) -> str:
+    beams = f"beam search with {options.beam_size} beams, length penalty {options.length_penalty:g}"
+    return beams if options.beam_size > 1 else "greedy"
+
+
+def format_scores(outcomes: list[Outcome], differences: dict) -> str:
+    """The table of scores and differences, and the count of pictures."""
+    a, b = (outcome.name for outcome in outcomes)
+    difference = f"{b} - {a}"
+    widths = [max(8, len(name)) for name in (a, b, difference)]
+    lines = [f"{'score':<12} {a:>{widths[0]}}  {b:>{widths[1]}}  {difference:>{widths[2]}}  its 95% interval"]
+    for name, value in differences["scores"].items():
+        scores = [f"{outcome.scores.mean[name]:.4f}".rjust(width) for outcome, width in zip(outcomes, widths)]
+        gain = f"{value['difference']:+.4f}".rjust(widths[2])
+        interval = f"{value['low']:+.4f} to {value['high']:+.4f}"
+        lines.append(f"{name:<12} {scores[0]}  {scores[1]}  {gain}  {interval}  {verdict(b, value)}")
+    if any(line.endswith("unclear") for line in lines):
+        lines.append("unclear      the interval holds 0: on other pictures the difference may be the other way round")
+    counts, pictures = differences["pictures_by_cider_d_of_b"], len(outcomes[0].captions)
+    by_picture = (
+        f"by picture   CIDEr-D of {b} is higher on {counts['higher']}, equal on {counts['equal']} and lower on "
+        f"{counts['lower']} of {pictures} pictures; {differences['equal_captions']} captions are the same"
+    )
+    return "\n".join([*lines, "", by_picture])
+
+
+def verdict(name: str, value: dict) -> str:
+    if value["low"] == value["high"] == 0:
+        return "equal"
+    return f"{name} higher" if value["low"] > 0 else f"{name} lower" if value["high"] < 0 else "unclear"
+
+
+def format_captions(outcomes: list[Outcome]) -> str:
+    """Each side's captions apart from their scores, the collapse alarm, and the signatures."""
+    width = max(len(outcome.name) for outcome in outcomes)
+    rows = []
+    for each in outcomes:
+        measures = each.record["collapse"]
+        rows += [
+            ("exact", each, f"{each.record['exact']} of {measures['pictures']} captions equal a reference"),
+            ("captions", each, format_collapse(measures).removeprefix("captions: ")),
+            *(("warning", each, warning) for warning in each.record["warnings"]),
+            ("signature", each, each.record["signature"]),
+        ]
+    rows.sort(key=lambda row: ("exact", "captions", "warning", "signature").index(row[0]))
+    return "\n".join([*(f"{label:<12} {each.name:<{width}}  {text}" for label, each, text in rows), ""])
+
+
+def measure_costs(outcomes: list[Outcome], pictures: Pictures, batch_size: int) -> tuple[list[dict], dict]:
+    """What each side costs, and what that was measured on."""
+    import torch
+
+    numbers = spread(max(MIN_TIMED, batch_size), len(pictures.paths))
+    paths = [pictures.paths[i] for i in numbers]
+    speeds = captioning_speeds(outcomes, paths, batch_size)
+    costs = [
+        {
+            "parameters": sum(parameter.numel() for parameter in each.side.model.parameters()),
+            "weights_bytes": weights_on_disk(each.side.path),
+            "pictures_per_second": speed,
+            "peak_memory_bytes": peak_of_own_process(each, paths, batch_size),
+        }
+        for each, speed in zip(outcomes, speeds)
+    ]
+    device = outcomes[0].side.model.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    setup = {"device": str(device), "device_name": name, "threads": torch.get_num_threads()}
+    return costs, setup | {"pictures": len(paths), "batch_size": batch_size, "repeats": REPEATS}
+
+
+def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: int) -> list[list[float]]:
+    """Pictures a second of each side in each repeat: encoder and decoding of prepared pixels, A and B in turn."""
+
+    def prepare(each: Outcome) -> Callable[[], list]:
+        pixels = each.side.read(paths)
+        return lambda: caption_subset(
+            each.side, each.options, each.precision, lambda numbers: pixels[numbers], len(paths), batch_size
+        )
+
+    works = {each.name: prepare(each) for each in outcomes}
+    seconds = in_turn(works, REPEATS)  # captions are read back to the CPU, so a GPU has finished when they are there
+    return [rates(len(paths), seconds[each.name]) for each in outcomes]
+
+
+def caption_subset(side: Side, options, precision: str, read: Callable, count: int, batch_size: int) -> None:
+    import torch
+
+    from optimization import autocast
+
+    with autocast(side.model.device, getattr(torch, precision)):
+        caption_all(side, read, list(range(count)), options, batch_size)
+
+
+def weights_on_disk(path: str) -> int:
+    """Bytes of the files that hold the weights."""
+    place = Path(path)
+    if not place.exists():
+        from hub import download
+
+        place = Path(download(path))  # from its cache, as it has been loaded
+    files = [place] if place.is_file() else [file for file in place.iterdir() if file.suffix in WEIGHT_SUFFIXES]
+    return sum(file.stat().st_size for file in files)
+
+
+def peak_of_own_process(each: Outcome, paths: list[Path], batch_size: int) -> int | None:
+    """Bytes at the peak of a process that does nothing but load the side and caption; None where that is not known."""
+    job = {
+        "path": each.side.path,
+        "device": str(each.side.model.device),
+        "precision": each.precision,
+        "options": asdict(each.options),
+        "pictures": [str(path) for path in paths],
+        "batch_size": batch_size,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(job), encoding="utf-8")
+        try:
+            result = run_python("the process", __file__, "--measure", str(file))
+        except UserError as error:  # out of memory, say: no reason to lose the captions of a whole split
+            print(f"warning: the memory of {each.name} is not measured: {error}", file=sys.stderr)
+            return None
+    return json.loads(result.stdout.splitlines()[-1])["peak_memory_bytes"]
+
+
+def measure(job: dict) -> int | None:
+    """In the process of its own: load, caption, and the peak in bytes."""
+    import torch
+
+    from decoding import DecodingOptions
+
+    side, paths = load_side(job["path"], torch.device(job["device"])), [Path(path) for path in job["pictures"]]
+    options = DecodingOptions(**job["options"])
+
+    def read(numbers: list[int]):
+        return side.read([paths[i] for i in numbers])
+
+    caption_subset(side, options, job["precision"], read, len(paths), job["batch_size"])
+    on_gpu = side.model.device.type == "cuda"
+    return torch.cuda.max_memory_allocated(side.model.device) if on_gpu else peak_resident_set()
+
+
+def peak_resident_set() -> int | None:
+    """Bytes. Not ru_maxrss on Linux: a new process starts with that of the process that started it."""
+    try:
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str:
+    """The table of costs with B's as a multiple of A's, and what they were measured on."""
+    a, b = (outcome.name for outcome in outcomes)
+    rows = [["cost", a, b, f"{b} / {a}"]]
+    for label, key, scale in (
+        ("parameters, million", "parameters", 1e6),
+        ("weights on disk, MB", "weights_bytes", 1e6),
+        ("speed, pictures/s", "pictures_per_second", 1),
+        ("peak memory, MB", "peak_memory_bytes", 1e6),
+    ):
+        rows.append([label, *cost_cells([cost[key] for cost in costs], scale)])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if any(Path(outcome.side.path).is_file() for outcome in outcomes):
+        lines.append("weights      a checkpoint file holds the optimizer's state too; a best/ folder does not")
+    return "\n".join([*lines, measured_on(setup)])
+
+
+def cost_cells(values: list, scale: float) -> list[str]:
+    """A's, B's, and B's divided by A's; of repeats the median and the range, of what is not known a dash."""
+    if None in values:
+        return ["-", "-", "-"]
+    a, b = ([x / scale for x in (value if isinstance(value, list) else [value])] for value in values)
+    return [median_and_range(a), median_and_range(b), median_and_range([y / x for x, y in zip(a, b)])]
+
+
+def measured_on(setup: dict) -> str:
+    memory = "allocated on the GPU" if setup["device"].startswith("cuda") else "resident set"
+    threads = f"{setup['threads']} thread{'s' if setup['threads'] > 1 else ''}"
+    return (
+        f"measured     {setup['device']} ({setup['device_name']}), {threads}, {setup['pictures']} pictures in "
+        f"batches of {setup['batch_size']}\n"
+        f"             speed: encoder and decoding, files already read; median (lowest to highest) of "
+        f"{setup['repeats']} rounds in turn\n"
+        f"             memory: {memory} of a process that loads one side and captions, at its peak"
+    )
+
+
+def as_content(outcomes: list[Outcome], differences: dict, costs: list[dict], setup: dict) -> dict:
+    """The JSON file: each side as a plain evaluation has it, but for the pictures, which hold both sides' captions."""
+    sides, rows = {}, []
+    for letter, each, cost in zip("AB", outcomes, costs):
+        sides[letter] = {"name": each.name, **each.record, "cost": cost}
+        rows.append(sides[letter].pop("images"))
+    shared = ("image", "references")
+    images = [
+        {name: a[name] for name in shared}
+        | {letter: {k: v for k, v in row.items() if k not in shared} for letter, row in (("A", a), ("B", b))}
+        for a, b in zip(*rows)
+    ]
+    return {**sides, "differences": differences, "cost_measured_on": setup, "images": images}
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python compare.py", description="Use python evaluate.py --compare A B.")
+    parser.add_argument("--measure", metavar="JOB", required=True, help="print the peak memory of the job in this file")
+    job = json.loads(Path(parser.parse_args(argv).measure).read_text(encoding="utf-8"))
+    print(json.dumps({"peak_memory_bytes": measure(job)}))
+
+
+if __name__ == "__main__":
+    run_script(main)

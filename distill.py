@@ -1,0 +1,140 @@
+"""Distillation: losses that pull the captioner towards a teacher's predictions, and the criteria that use them.
+
+    kd_loss(student, teacher, mask, temperature)                     # same vocabulary or labels: whole distributions
+    sparse_kl(logits, ids, probs, temperature)                       # the teacher's K likeliest tokens and a rest
+    criterion = caption_criterion(run)                               # cross-entropy, alone or with a teacher
+
+Hinton et al. 2015 (arXiv 1503.02531) with the rest kept as one event, so that equal distributions have no gradient
+(renormalising the K likeliest would pull at them: arXiv 2503.16870).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from loss import CaptionLoss, RowLoss, caption_logits, cross_entropy
+
+
+def kd_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+    """KL divergence of the teacher's distribution from the student's, logits (..., V) each, times temperature ** 2.
+
+    The mean over rows where mask (...) holds, in nats; 0 where it holds nowhere. The teacher gets no gradient.
+    """
+    mask = torch.ones(student.shape[:-1], dtype=torch.bool, device=student.device) if mask is None else mask
+    rows = student[mask]  # (N, V)
+    return RowLoss.apply(rows, dense_kl(teacher.detach()[mask], temperature)) / max(1, len(rows))
+
+
+def dense_kl(teacher: Tensor, temperature: float) -> Callable:
+    """KL from the teacher's logits (N, V) over the same vocabulary, for loss.RowLoss."""
+
+    def loss_of_rows(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        log_q = (logits / temperature).log_softmax(-1)
+        log_p = (teacher[rows].float() / temperature).log_softmax(-1)
+        losses = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+        return temperature**2 * losses, temperature * (log_q.exp() - log_p.exp())
+
+    return loss_of_rows
+
+
+def sparse_kl(logits: Tensor, ids: Tensor, probs: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """KL over K + 1 events: the tokens ids (n, K), all different, of mass probs (n, K), and all other tokens together.
+
+    logits (n, V), float32 -> its value times temperature ** 2 (n,) in nats and its gradient (n, V). Raises ValueError
+    where K leaves no other token.
+    """
+    if ids.shape[1] >= logits.shape[1]:
+        raise ValueError(f"{ids.shape[1]} tokens are kept of {logits.shape[1]}: expected fewer, the rest is an event")
+    log_q = (logits / temperature).log_softmax(-1)
+    rest = (1 - probs.sum(1)).clamp_min(0)
+    log_rest = log_q.scatter(1, ids, float("-inf")).logsumexp(1)  # not log(1 - sum), which is lost in rounding
+    losses = torch.xlogy(probs, probs).sum(1) - (probs * log_q.gather(1, ids)).sum(1)
+    losses += torch.xlogy(rest, rest) - rest * log_rest
+    wanted = rest[:, None] * (log_q - log_rest[:, None]).clamp_max(0).exp()  # the rest is shared out as the student does
+    gradients = log_q.exp() - wanted.scatter(1, ids, probs)
+    return temperature**2 * losses, temperature * gradients
+
+
+def blend(plain: Callable, teaching: Callable, weights: Tensor) -> Callable:
+    """(1 - weight) of one loss and weight of the other for each row, weights (N,), for loss.RowLoss."""
+
+    def loss_of_rows(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        weight = weights[rows]
+        (losses, gradients), (more, pull) = plain(logits, rows), teaching(logits, rows)
+        return losses.lerp(more, weight), gradients.lerp_(pull, weight[:, None])
+
+    return loss_of_rows
+
+
+class DistillLoss:
+    """Cross-entropy blended with the KL of a teacher's predictions; `targets` gives those of a batch."""
+
+    name = "loss"
+
+    def __init__(self, targets: Callable, settings):
+        self.targets, self.settings = targets, settings
+
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
+        """batch of dataset.collate_fn -> (loss summed over the N real target tokens, N)."""
+        ids, probs, supervised = self.targets(batch)  # (N, K), (N, K), (N,)
+        targets = batch["target_tokens"][batch["target_mask"]]
+        rows = blend(
+            cross_entropy(targets, self.settings.LABEL_SMOOTHING),
+            lambda logits, rows: sparse_kl(logits, ids[rows], probs[rows], self.settings.DISTILL_TEMPERATURE),
+            self.settings.DISTILL_ALPHA * supervised,
+        )
+        return RowLoss.apply(caption_logits(model, batch), rows), len(targets)
+
+    def record(self, mean: float) -> dict:
+        return {"train_loss": mean}
+
+
+class MomentumLoss:
+    """Momentum distillation (Li et al. 2021, arXiv 2107.07651): the teacher is the moving average of the weights.
+
+    Its share grows over the first epoch from 0 to DISTILL_ALPHA. The average is that of EMA_DECAY, so a checkpoint
+    holds all there is; it predicts without dropout.
+    """
+
+    name = "loss"
+
+    def __init__(self, average, settings, progress, steps_per_epoch: int):
+        self.average, self.settings, self.progress, self.steps = average, settings, progress, steps_per_epoch
+
+    @property
+    def alpha(self) -> float:
+        return self.settings.DISTILL_ALPHA * min(1.0, self.progress.global_step / self.steps)
+
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
+        targets = batch["target_tokens"][batch["target_mask"]]
+        rows = blend(
+            cross_entropy(targets, self.settings.LABEL_SMOOTHING),
+            dense_kl(self.predict(model, batch), self.settings.DISTILL_TEMPERATURE),
+            torch.full(targets.shape, self.alpha, device=targets.device),
+        )
+        return RowLoss.apply(caption_logits(model, batch), rows), len(targets)
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, batch: dict) -> Tensor:
+        with self.average.applied(model):
+            model.eval()
+            logits = caption_logits(model, batch)
+            model.train()
+        return logits
+
+    def record(self, mean: float) -> dict:
+        return {"train_loss": mean}
+
+
+def caption_criterion(run):
+    """The criterion of NUM_EPOCHS: cross-entropy, alone or with what a teacher predicts."""
+    settings = run.settings
+    if settings.DISTILL == "momentum":
+        steps = math.ceil(run.progress.num_pairs / settings.BATCH_SIZE / settings.GRADIENT_ACCUMULATION_STEPS)
+        return MomentumLoss(run.average, settings, run.progress, steps)
+    if run.teaching is not None and run.teaching.targets is not None:
+        return DistillLoss(run.teaching.targets, settings)
+    return CaptionLoss(settings.LABEL_SMOOTHING)

@@ -1,0 +1,143 @@
+"""What a teacher predicts for each target of the training captions, in the student's vocabulary: cached, or made live.
+
+    lesson = make_lesson(teacher, captions, tokens, tokenizer)       # alignment and projection, from the captions
+    targets = CachedTargets(path, order, counts, top_k)              # a memory-mapped file of produce_targets()
+    targets = LiveTargets(teacher, lesson, dataset, settings)        # the teacher runs along, on the same crops
+    ids, probs, supervised = targets(batch)                          # (N, K), (N, K), (N,) for a batch's N targets
+
+All that has to do with the teacher's vocabulary ends here. supervised is 1 where the teacher's prediction is for the
+same place of the text, 0 where a token of ours begins inside a word of its, or is past its longest caption.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alignment import Projection, align, target_starts
+from optimization import autocast
+from settings import Settings
+from teacher import Teacher
+from tokenizer import CaptionTokenizer
+
+PICTURES = 8  # that the teacher looks at together
+KINDS = {"ids": np.int64, "probs": np.float32, "supervised": np.float32}  # of what a batch gets
+
+
+@dataclass
+class Lesson:
+    """The teacher's tokens of each caption row (B, ...), the places of our targets among its own, and the projection."""
+
+    rows: list[list[int]]
+    places: list[list[int]]
+    projection: Projection
+
+    @property
+    def supervised(self) -> float:
+        """Share of our targets that the teacher has a prediction for."""
+        return sum(place >= 0 for row in self.places for place in row) / sum(map(len, self.places))
+
+
+def make_lesson(
+    teacher: Teacher, captions: list[str], tokens: list, tokenizer: CaptionTokenizer, projection: Projection | None = None
+) -> Lesson:
+    """Align captions with their student tokens (<s> and </s> included, perhaps cut); projection None: counted on them."""
+    rows, starts = teacher.encode(captions)
+    if teacher.shares_vocabulary(tokenizer):
+        places = [list(range(len(row) - 1)) for row in rows]
+        projection = Projection.identity(len(tokenizer))
+    else:
+        places = [align(target_starts(text, tokenizer.offsets(text)), row) for text, row in zip(captions, starts)]
+    places = [cut(row, len(own) - 1) for row, own in zip(places, tokens)]
+    if projection is None:
+        pairs = ((rows[i][place + 1], int(own[j + 1])) for i, own in enumerate(tokens)
+                 for j, place in enumerate(places[i]) if place >= 0)  # fmt: skip
+        projection = Projection.count(pairs, len(tokenizer))
+    return Lesson(rows, places, projection)
+
+
+def cut(places: list[int], count: int) -> list[int]:
+    """Places of the count targets that are left of a caption: the </s> of a cut one is not where the text ends."""
+    if len(places) > count:
+        return [*places[: count - 1], -1]
+    return places + [-1] * (count - len(places))  # the teacher's longest caption is shorter than ours
+
+
+@torch.inference_mode()
+def predict(
+    teacher: Teacher, lesson: Lesson, pixels: Tensor, rows: list[int], image_index: list[int], top_k: int,
+    temperature: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The teacher's predictions for the targets of these caption rows -> ids (N, K), probs (N, K), supervised (N,)."""
+    probs = teacher.probabilities(pixels, [lesson.rows[row] for row in rows], image_index, temperature)
+    lengths = [len(lesson.rows[row]) - 1 for row in rows]
+    first = np.cumsum([0, *lengths[:-1]])  # where each caption's predictions start
+    places = [start + place if place >= 0 else -1 for start, row in zip(first, rows) for place in lesson.places[row]]
+    places = torch.tensor(places, device=probs.device)  # (N,)
+    mass, ids = lesson.projection(probs[places.clamp_min(0)]).topk(top_k)
+    supervised = (places >= 0).float()
+    return ids, mass * supervised[:, None], supervised
+
+
+def record(top_k: int) -> np.dtype:
+    """One target in the file."""
+    return np.dtype([("ids", "<u4", top_k), ("probs", "<f2", top_k), ("supervised", "?")])
+
+
+def produce_targets(
+    teacher: Teacher, lesson: Lesson, dataset, settings: Settings, dtype: torch.dtype, done: int
+) -> Iterator[tuple[int, bytes]]:
+    """The records of the pictures after the first `done`, a few pictures at a time: whole pictures, no augmentation."""
+    rows_of = dataset.captions_by_image()
+    for start in range(done, len(dataset.names), PICTURES):
+        numbers = range(start, min(start + PICTURES, len(dataset.names)))
+        rows = [row for number in numbers for row in rows_of[number]]
+        pixels = teacher.pixels([dataset.image(number, 0) for number in numbers])
+        index = [number - start for number in numbers for _ in rows_of[number]]
+        with autocast(teacher.device, dtype):
+            found = predict(
+                teacher, lesson, pixels, rows, index, settings.DISTILL_TOP_K, settings.DISTILL_TEMPERATURE
+            )
+        records = np.empty(len(found[0]), record(settings.DISTILL_TOP_K))
+        for name, values in zip(records.dtype.names, found):
+            records[name] = values.cpu()
+        yield len(numbers), records.tobytes()
+
+
+class CachedTargets:
+    """Targets from the file of produce_targets(); order (rows,) and counts (rows,): its caption rows and their targets."""
+
+    def __init__(self, path: Path, order: list[int], counts: list[int], top_k: int):
+        self.path, self.top_k = path, top_k
+        self.counts = np.array(counts)
+        self.first = np.zeros(len(counts), dtype=np.int64)
+        self.first[order] = np.cumsum([0, *self.counts[order][:-1]])
+
+    @cached_property
+    def records(self) -> np.memmap:
+        return np.memmap(self.path, record(self.top_k), "r")
+
+    def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        rows = batch["caption_numbers"].tolist()
+        found = np.concatenate([self.records[self.first[r] : self.first[r] + self.counts[r]] for r in rows])
+        device = batch["target_tokens"].device
+        return tuple(torch.from_numpy(found[name].astype(kind)).to(device) for name, kind in KINDS.items())
+
+
+class LiveTargets:
+    """Targets made for each batch by the teacher, which sees the crops of the student's pictures."""
+
+    def __init__(self, teacher: Teacher, lesson: Lesson, dataset, settings: Settings):
+        self.teacher, self.lesson, self.dataset = teacher, lesson, dataset
+        self.how = settings.DISTILL_TOP_K, settings.DISTILL_TEMPERATURE
+
+    def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        numbers, rows = batch["image_numbers"].tolist(), batch["caption_numbers"].tolist()
+        pixels = self.teacher.pixels([self.dataset.image(number, self.dataset.view(number)) for number in numbers])
+        place = {number: i for i, number in enumerate(numbers)}
+        index = [place[self.dataset.image_of(row)] for row in rows]
+        return predict(self.teacher, self.lesson, pixels, rows, index, *self.how)

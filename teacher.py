@@ -1,0 +1,168 @@
+"""Teachers: captioners whose predictions and captions a smaller one learns from, all used in the same way.
+
+    teacher = load_teacher("microsoft/git-base-coco", device)    # GIT, or a captioner of this project
+    rows, starts = teacher.encode(captions)                      # its own tokens, and where they start in the text
+    probs = teacher.probabilities(pixels, rows, image_index)     # (N, V) after each token of each row
+    texts = teacher.captions(pixels, beams=5, num_captions=5)    # for each picture its captions, best first
+
+U images, B captions, T tokens, V the teacher's vocabulary, N = targets of all rows. A teacher never learns: its weights
+are frozen and in eval mode, and it is no part of the student, of its checkpoints or of its optimizer.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from alignment import target_starts
+from bundle import Captioner, load_captioner
+from decoding import DecodingOptions
+from encoder import prepare_pixels
+from errors import UserError
+from git_model import caption_logits, generate_captions, load_git
+from tokenizer import CaptionTokenizer
+
+EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
+
+
+class Teacher:
+    """What all teachers do; a kind adds spans(), logits() and captions(). pad_id and max_seq_len are its own."""
+
+    model: nn.Module
+    image_processor: object
+    vocab_size: int
+    pad_id: int
+    max_seq_len: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def pixels(self, images: list[Image.Image]) -> Tensor:
+        """The same crops that the student sees, through the teacher's own preprocessing -> (U, 3, H, W)."""
+        return prepare_pixels(self.image_processor, images).to(self.device)
+
+    def encode(self, captions: list[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Rows of token ids from start to end, and where each target of them starts (alignment.target_starts)."""
+        rows, starts = zip(*map(self.spans, captions))
+        most = self.max_seq_len
+        return [row[:most] for row in rows], [row[: most - 1] for row in starts]
+
+    @torch.inference_mode()
+    def probabilities(
+        self, pixels: Tensor, rows: list[list[int]], image_index: list[int], temperature: float = 1.0
+    ) -> Tensor:
+        """What follows each token but the last of each row, (N, V) in float32, in the order of rows."""
+        lengths = torch.tensor([len(row) - 1 for row in rows])
+        tokens = torch.full((len(rows), int(lengths.max())), self.pad_id)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row) - 1] = torch.tensor(row[:-1])
+        mask = (torch.arange(tokens.shape[1]) < lengths[:, None]).to(self.device)
+        logits = self.logits(pixels, tokens.to(self.device), torch.tensor(image_index, device=self.device), mask)
+        return (logits.float() / temperature).softmax(-1)
+
+    def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
+        return getattr(self.tokenizer, "hash", None) == tokenizer.hash
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        raise NotImplementedError
+
+    def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
+        raise NotImplementedError
+
+
+class GenerativeImageTextTeacher(Teacher):
+    """GIT (Wang et al. 2022, arXiv 2205.14100): WordPiece tokens, one stream of image and text tokens."""
+
+    def __init__(self, name: str | Path, device: torch.device):
+        parts = load_git(name)
+        self.parts, self.model, self.image_processor = parts, parts.model.to(device), parts.image_processor
+        self.tokenizer, self.vocab_size = parts.tokenizer, len(parts.tokenizer)
+        self.pad_id = parts.tokenizer.pad_token_id or 0
+        self.max_seq_len = parts.model.config.max_position_embeddings
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        found = self.tokenizer(caption, return_offsets_mapping=True)
+        pieces = self.tokenizer.convert_ids_to_tokens(found["input_ids"])[1:-1]
+        continues = [piece.startswith("##") for piece in pieces]
+        return found["input_ids"], target_starts(caption, found["offset_mapping"][1:-1], continues)
+
+    def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
+        return caption_logits(self.model, pixels, tokens, image_index)[mask]
+
+    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
+        return generate_captions(self.parts, pixels, beams, min(self.max_seq_len, 40) - 1, num_captions)
+
+    @torch.inference_mode()
+    def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states of each text layer (U, S + T, C)."""
+        found = self.model(input_ids=tokens, pixel_values=pixels, output_hidden_states=True, use_cache=False)
+        features = self.model.git.image_encoder(pixels).last_hidden_state
+        return found.logits[:, -tokens.shape[1] :], features, found.hidden_states
+
+
+class CaptionerTeacher(Teacher):
+    """A captioner that train.py made."""
+
+    def __init__(self, name: str | Path, device: torch.device):
+        self.captioner: Captioner = load_captioner(name, device)
+        self.model, self.image_processor = self.captioner.model, self.captioner.image_processor
+        self.tokenizer, self.vocab_size = self.captioner.tokenizer, len(self.captioner.tokenizer)
+        self.pad_id = self.tokenizer.pad_id
+        self.max_seq_len = self.model.architecture["decoder_max_seq_len"]
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        return self.tokenizer.encode(caption), target_starts(caption, self.tokenizer.offsets(caption))
+
+    def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
+        return self.model(pixels, tokens, image_index, mask)
+
+    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
+        options = DecodingOptions(self.max_seq_len, beams, num_captions=num_captions)
+        return [[text for text, _ in row] for row in self.captioner.caption_pixels(pixels, options)]
+
+
+def load_teacher(name: str, device: torch.device) -> Teacher:
+    """The teacher of TEACHER_MODEL_NAME, frozen. Raises UserError."""
+    path = locate(name)
+    kind = CaptionerTeacher if path.is_file() or model_type(path) == "image-to-text" else GenerativeImageTextTeacher
+    return kind(path, device)
+
+
+def locate(name: str) -> Path:
+    """The teacher's folder or file, downloaded from the Hub where it is not here. Raises UserError."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise UserError(f"there is no teacher {name}; {EXPECTED} (--teacher-model-name)")
+    from huggingface_hub import snapshot_download
+
+    from hub import explain
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors", "encoder/*"]))
+    except Exception as error:  # its errors have no common base: HTTP, cache, names
+        raise UserError(f"cannot load the teacher {name} from the Hub: {explain(error, name)}") from error
+
+
+def model_type(folder: Path) -> str:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder} is no teacher: it has no config.json that names its model_type; {EXPECTED}") from error
+
+
+def fingerprint(name: str) -> str:
+    """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
+    path, found = locate(name), hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):
+        with open(file, "rb") as content:
+            found.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()[:16]

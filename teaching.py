@@ -1,0 +1,209 @@
+"""Set up what a run learns from its teacher: captions to mix in, targets for the loss, and what is wrong with them.
+
+    run.teaching = prepare_teaching(run, train_set, val_set)    # loads the teacher only for what is not there yet
+    warnings = run.teaching.warnings(val_loss, val_set)         # after a validation
+
+Everything made once lies in DATA_DIR/<DATASET>/teacher/, named by the teacher's files, the captions, both vocabularies
+and the pictures, so nothing is used for what it was not made from.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cache_file import cache_path, make_cache, size
+from errors import UserError
+from evaluate import spread
+from features import describe_pictures
+from metrics import CiderD
+from optimization import autocast
+from penn_treebank import words
+from run import Run
+from targets import PICTURES, CachedTargets, LiveTargets, make_lesson, predict, produce_targets, record
+from teacher import fingerprint, load_teacher
+
+EXAMINED = 200  # validation pictures the teacher is examined on
+MIN_SUPERVISED = 0.9  # share of our targets that have a prediction of the teacher
+MIN_END = 0.5  # mean probability of the end where a caption ends
+ADVICE = ", lower DISTILL_TOP_K, or train with DISTILL_CACHE false"
+
+
+@dataclass
+class Teaching:
+    """targets(batch) as in targets.py, or None where only captions are mixed in; what examine() found."""
+
+    targets: Callable | None
+    findings: dict
+
+    def warnings(self, val_loss: float, val_set) -> list[str]:
+        """Said of a student that predicts the validation captions better than its teacher does."""
+        nats = val_loss * sum(len(row) - 1 for row in val_set.tokens) / len(val_set)
+        if nats >= self.findings.get("nats", 0.0):
+            return []
+        return [
+            f"the student predicts validation captions better than its teacher ({nats:.2f} nats a caption, teacher "
+            f"{self.findings['nats']:.2f}): lower DISTILL_ALPHA, or take a better teacher"
+        ]
+
+
+def prepare_teaching(run: Run, train_set, val_set) -> Teaching:
+    """What the teacher of TEACHER_MODEL_NAME says; train_set gets the captions to mix in. Raises UserError."""
+    settings = run.settings
+    course = Course(run, train_set, val_set)
+    with torch.random.fork_rng():  # dropout must not depend on whether the files were there
+        if settings.DISTILL_CAPTIONS:
+            train_set.mix_in(course.captions(), settings.DISTILL_CAPTIONS, run.tokenizer)
+        if not settings.DISTILL_ALPHA:
+            return Teaching(None, {})
+        teaching = course.cached_targets() if settings.DISTILL_CACHE else course.live_targets()
+    report(teaching.findings)
+    return teaching
+
+
+class Course:
+    """A teacher, loaded when first needed, and the student's data."""
+
+    def __init__(self, run: Run, train_set, val_set):
+        self.run, self.settings, self.train_set, self.val_set = run, run.settings, train_set, val_set
+        self.folder = run.settings.data_path / "teacher"
+        self.fingerprint = fingerprint(run.settings.TEACHER_MODEL_NAME)
+        self._teacher = None
+        print(f"teacher      {run.settings.TEACHER_MODEL_NAME} (hash {self.fingerprint})")
+
+    @property
+    def teacher(self):
+        if self._teacher is None:
+            self._teacher = load_teacher(self.settings.TEACHER_MODEL_NAME, self.run.device)
+            check_temperature(self._teacher, self.run)
+        return self._teacher
+
+    def inputs(self, **more) -> dict:
+        """All that the teacher's predictions depend on."""
+        captions = hashlib.sha256(json.dumps(self.train_set.captions).encode()).hexdigest()
+        pictures = describe_pictures(self.train_set)
+        return {"teacher": self.fingerprint, "captions": captions, "pictures": pictures,
+                "precision": str(self.run.dtype), **more}  # fmt: skip
+
+    def captions(self) -> list[str]:
+        """For each training picture the teacher's beam that is nearest to the references by CIDEr-D."""
+        path = cache_path(self.folder, "captions", self.inputs(beams=self.settings.DISTILL_BEAMS))
+        total, started = len(self.train_set.names), time.perf_counter()
+
+        def produce(done: int) -> Iterator[tuple[int, bytes]]:
+            cider = CiderD([[words(reference) for reference in row] for row in self.train_set.references])
+            for numbers, rows in self.candidates(done):
+                best = [max(row, key=lambda text: cider.score(words(text), n)) for n, row in zip(numbers, rows)]
+                yield len(best), "".join(json.dumps(text) + "\n" for text in best).encode()
+
+        make_cache(path, 200 * total, total, produce, "teacher's captions", "pictures", advice="")
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        print(f"captions     {len(found):,} of the teacher, {len(set(found)) / total:.0%} distinct, {path}"
+              f"{took(started)}")  # fmt: skip
+        return found
+
+    def candidates(self, done: int) -> Iterator[tuple[range, list[list[str]]]]:
+        """Numbers of training pictures and the teacher's beams for each."""
+        beams = self.settings.DISTILL_BEAMS
+        for start in range(done, len(self.train_set.names), PICTURES):
+            numbers = range(start, min(start + PICTURES, len(self.train_set.names)))
+            pixels = self.teacher.pixels([self.train_set.image(number, 0) for number in numbers])
+            with autocast(self.run.device, self.run.dtype):
+                yield numbers, self.teacher.captions(pixels, beams, beams)
+
+    def lesson(self):
+        return make_lesson(self.teacher, self.train_set.captions, self.train_set.tokens, self.run.tokenizer)
+
+    def cached_targets(self) -> Teaching:
+        """The teacher's predictions for all training captions, from the disk where they are there and whole."""
+        top_k, tokens = self.settings.DISTILL_TOP_K, self.train_set.tokens
+        order = [row for rows in self.train_set.captions_by_image() for row in rows]
+        counts = [len(row) - 1 for row in tokens]
+        inputs = self.inputs(vocabulary=self.run.tokenizer.hash, top_k=top_k, longest=self.settings.MAX_SEQ_LEN,
+                             temperature=self.settings.DISTILL_TEMPERATURE)  # fmt: skip
+        path, lessons = cache_path(self.folder, "targets", inputs), []
+
+        def produce(done: int) -> Iterator[tuple[int, bytes]]:
+            lessons.append(self.lesson())
+            return produce_targets(self.teacher, lessons[0], self.train_set, self.settings, self.run.dtype, done)
+
+        def about() -> dict:
+            return examine(self.teacher, lessons[0], self.val_set, self.run)
+
+        num_bytes, started = sum(counts) * record(top_k).itemsize, time.perf_counter()
+        findings = make_cache(path, num_bytes, len(self.train_set.names), produce, "teacher's predictions", "pictures",
+                              about, ADVICE)  # fmt: skip
+        print(f"targets      {size(num_bytes)}, {path}{took(started)}")
+        return Teaching(CachedTargets(path, order, counts, top_k), findings)
+
+    def live_targets(self) -> Teaching:
+        lesson = self.lesson()
+        targets = LiveTargets(self.teacher, lesson, self.train_set, self.settings)
+        return Teaching(targets, examine(self.teacher, lesson, self.val_set, self.run))
+
+
+def took(started: float) -> str:
+    """How long it took, where it took long enough to be said."""
+    seconds = time.perf_counter() - started
+    return f" (made in {seconds / 60:.1f} min)" if seconds > 5 else ""
+
+
+def check_temperature(teacher, run: Run) -> None:
+    if run.settings.DISTILL_TEMPERATURE != 1 and not teacher.shares_vocabulary(run.tokenizer):
+        raise UserError(
+            "DISTILL_TEMPERATURE must be 1 where the teacher has another vocabulary, got "
+            f"{run.settings.DISTILL_TEMPERATURE}: softened predictions cannot be mapped from one to the other"
+        )
+
+
+@torch.inference_mode()
+def examine(teacher, lesson, val_set, run: Run) -> dict:
+    """What may be wrong with a teacher, on training captions and EXAMINED validation pictures it is not taught on.
+
+    supervised: share of our training targets with a prediction; nats: of the teacher for a caption in its own tokens;
+    kept: mass of its predictions that DISTILL_TOP_K tokens of ours hold; end: probability of the end at the end.
+    """
+    numbers = spread(EXAMINED, len(val_set.names))
+    nats, kept, ends = [], [], []
+    rows_of = val_set.captions_by_image()
+    for start in tqdm(range(0, len(numbers), PICTURES), desc="examining the teacher", leave=False, disable=None):
+        images = numbers[start : start + PICTURES]
+        rows = [row for image in images for row in rows_of[image]]
+        captions = [val_set.captions[row] for row in rows]
+        index = [i for i, image in enumerate(images) for _ in rows_of[image]]
+        part = make_lesson(teacher, captions, [val_set.tokens[row] for row in rows], run.tokenizer, lesson.projection)
+        pixels = teacher.pixels([val_set.image(image, 0) for image in images])
+        with autocast(run.device, run.dtype):
+            probs = teacher.probabilities(pixels, part.rows, index).cpu()
+            _, mass, supervised = predict(teacher, part, pixels, list(range(len(rows))), index, run.settings.DISTILL_TOP_K)
+        truth = torch.tensor([token for row in part.rows for token in row[1:]])
+        found = probs.gather(1, truth[:, None])[:, 0]
+        last = np.cumsum([len(row) - 1 for row in part.rows]) - 1
+        nats.append(-found.clamp_min(1e-9).log().sum().item() / len(rows))
+        ends += found[last].tolist()
+        kept += mass.sum(1)[supervised > 0].tolist()
+    return {"supervised": lesson.supervised, "nats": float(np.mean(nats)), "kept": float(np.mean(kept)),
+            "end": float(np.mean(ends))}  # fmt: skip
+
+
+def report(findings: dict) -> None:
+    print(
+        f"teacher      predicts {findings['supervised']:.1%} of our targets, {findings['kept']:.1%} of its mass kept; "
+        f"{findings['nats']:.2f} nats a validation caption, end of caption {findings['end']:.0%}"
+    )
+    if findings["supervised"] < MIN_SUPERVISED:
+        print(
+            f"warning      the teacher predicts only {findings['supervised']:.0%} of our targets: its words and ours "
+            "begin at different places. A larger VOCAB_SIZE cuts fewer words"
+        )
+    if findings["end"] < MIN_END:
+        print(
+            f"warning      the teacher expects the end of a caption with {findings['end']:.0%} where captions end: the "
+            "student may learn never to stop. Lower DISTILL_ALPHA, or take a teacher trained on captions of this style"
+        )
+
