@@ -73,7 +73,7 @@ def save_captioner(captioner: Captioner, folder: Path, settings: Settings, recor
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in captioner.model.state_dict().items()}
+    weights = {name: tensor.contiguous() for name, tensor in own_weights(captioner.model.state_dict()).items()}
     save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
     write_atomically(fresh / "config.json", json.dumps(captioner.config, indent=2))
     captioner.tokenizer.save(fresh / "vocab.json", fresh / "merges.txt")
@@ -84,6 +84,11 @@ def save_captioner(captioner: Captioner, folder: Path, settings: Settings, recor
         os.replace(folder, old)
     os.replace(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def own_weights(weights: dict) -> dict:
+    """Those of the captioner, without what only its training needed."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("training_only.")}
 
 
 def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cpu") -> Captioner:
@@ -127,7 +132,7 @@ def from_checkpoint(path: Path) -> Captioner:
     checkpoint = read_checkpoint(path)
     tokenizer = CaptionTokenizer.from_dict(checkpoint["tokenizer"])
     config = {"architecture": checkpoint["architecture"], "settings": checkpoint["config"]}
-    weights = checkpoint["model_state_dict"] | checkpoint["average"]["values"]
+    weights = own_weights(checkpoint["model_state_dict"] | checkpoint["average"]["values"])
     return assemble(path, checkpoint["architecture"], checkpoint["encoder_files"], weights, tokenizer, config)
 
 

@@ -53,7 +53,7 @@ def sparse_kl(logits: Tensor, ids: Tensor, probs: Tensor, temperature: float = 1
     log_rest = log_q.scatter(1, ids, float("-inf")).logsumexp(1)  # not log(1 - sum), which is lost in rounding
     losses = torch.xlogy(probs, probs).sum(1) - (probs * log_q.gather(1, ids)).sum(1)
     losses += torch.xlogy(rest, rest) - rest * log_rest
-    wanted = rest[:, None] * (log_q - log_rest[:, None]).clamp_max(0).exp()  # the rest is shared out as the student does
+    wanted = rest[:, None] * (log_q - log_rest[:, None]).clamp_max(0).exp()  # shared out as the student does
     gradients = log_q.exp() - wanted.scatter(1, ids, probs)
     return temperature**2 * losses, temperature * gradients
 
@@ -135,6 +135,11 @@ def caption_criterion(run):
     if settings.DISTILL == "momentum":
         steps = math.ceil(run.progress.num_pairs / settings.BATCH_SIZE / settings.GRADIENT_ACCUMULATION_STEPS)
         return MomentumLoss(run.average, settings, run.progress, steps)
-    if run.teaching is not None and run.teaching.targets is not None:
-        return DistillLoss(run.teaching.targets, settings)
-    return CaptionLoss(settings.LABEL_SMOOTHING)
+    if run.teaching is None or run.teaching.targets is None:
+        return CaptionLoss(settings.LABEL_SMOOTHING)
+    criterion = DistillLoss(run.teaching.targets, settings)
+    if settings.DISTILL_FEATURES:
+        from feature_distill import FeatureDistillLoss
+
+        return FeatureDistillLoss(criterion, settings)
+    return criterion

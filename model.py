@@ -233,6 +233,7 @@ class ImageToTextModel(nn.Module):
             decoder_vocab_size, decoder_embed_dim, decoder_heads, decoder_layers, decoder_ff_dim,
             decoder_max_seq_len, decoder_dropout, decoder_pad_idx,
         )  # fmt: skip
+        self.training_only = nn.ModuleDict()  # what a loss trains beside the captioner; never saved as a part of it
 
     @property
     def device(self) -> torch.device:

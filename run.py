@@ -68,6 +68,10 @@ def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, f
         decoder_dropout=settings.DECODER_DROPOUT,
         decoder_pad_idx=tokenizer.pad_id,
     ).to(device)
+    if settings.DISTILL_FEATURES:
+        from feature_distill import add_feature_loss  # the teacher takes its time to import
+
+        add_feature_loss(model, image_processor, settings, device)
     optimizer = make_optimizer(model, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained

@@ -47,6 +47,7 @@ ABOVE = {
     "TOP_P": 0,
     "ADAM_BETA2": 0,
     "DISTILL_TEMPERATURE": 0,
+    "DISTILL_FEATURE_WEIGHT": 0,
 }
 AT_MOST = {
     "VAL_FRACTION": 0.5, "TEST_FRACTION": 0.5, "BAD_IMAGE_LIMIT": 1, "TOP_P": 1, "SEED": 2**31 - 1,
@@ -267,8 +268,14 @@ def distill_problems(settings: Settings) -> list[str]:
     problems, teacher = [], settings.TEACHER_MODEL_NAME
     if settings.DISTILL == "git" and teacher is None:
         problems.append('DISTILL "git" needs TEACHER_MODEL_NAME, a Hub id, a folder or a checkpoint_*.pt')
-    if settings.DISTILL == "git" and not settings.DISTILL_ALPHA and not settings.DISTILL_CAPTIONS:
+    if settings.DISTILL == "git" and not any(
+        (settings.DISTILL_ALPHA, settings.DISTILL_CAPTIONS, settings.DISTILL_FEATURES)
+    ):
         problems.append("DISTILL_ALPHA and DISTILL_CAPTIONS are both 0: nothing would be learned from the teacher")
+    if (pair := settings.DISTILL_FEATURES) and not re.fullmatch(r"[^=]+=[^=]+", pair):
+        problems.append(f"DISTILL_FEATURES must be 'module of ours=module of the teacher', got {pair!r}")
+    if pair and (settings.DISTILL != "git" or settings.DISTILL_CACHE):
+        problems.append('DISTILL_FEATURES needs a teacher that runs along: DISTILL "git" and DISTILL_CACHE false')
     if settings.DISTILL == "momentum" and settings.EMA_DECAY is None:
         problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
     if settings.DISTILL and settings.DISTILL_TOP_K >= settings.VOCAB_SIZE:

@@ -30,7 +30,7 @@ KINDS = {"ids": np.int64, "probs": np.float32, "supervised": np.float32}  # of w
 
 @dataclass
 class Lesson:
-    """The teacher's tokens of each caption row (B, ...), the places of our targets among its own, and the projection."""
+    """The teacher's tokens of each caption row, the places of our targets among its own, and the projection."""
 
     rows: list[list[int]]
     places: list[list[int]]
@@ -43,9 +43,10 @@ class Lesson:
 
 
 def make_lesson(
-    teacher: Teacher, captions: list[str], tokens: list, tokenizer: CaptionTokenizer, projection: Projection | None = None
-) -> Lesson:
-    """Align captions with their student tokens (<s> and </s> included, perhaps cut); projection None: counted on them."""
+    teacher: Teacher, captions: list[str], tokens: list, tokenizer: CaptionTokenizer,
+    projection: Projection | None = None,
+) -> Lesson:  # fmt: skip
+    """Align captions with their student tokens, <s> and </s> included, perhaps cut; projection None: counted on them."""
     rows, starts = teacher.encode(captions)
     if teacher.shares_vocabulary(tokenizer):
         places = [list(range(len(row) - 1)) for row in rows]
@@ -67,13 +68,11 @@ def cut(places: list[int], count: int) -> list[int]:
     return places + [-1] * (count - len(places))  # the teacher's longest caption is shorter than ours
 
 
-@torch.inference_mode()
-def predict(
-    teacher: Teacher, lesson: Lesson, pixels: Tensor, rows: list[int], image_index: list[int], top_k: int,
-    temperature: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The teacher's predictions for the targets of these caption rows -> ids (N, K), probs (N, K), supervised (N,)."""
-    probs = teacher.probabilities(pixels, [lesson.rows[row] for row in rows], image_index, temperature)
+def in_our_words(lesson: Lesson, rows: list[int], probs: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The teacher's predictions for these caption rows, (M, V_teacher), at our targets and in our vocabulary.
+
+    -> ids (N, K), probs (N, K), supervised (N,)
+    """
     lengths = [len(lesson.rows[row]) - 1 for row in rows]
     first = np.cumsum([0, *lengths[:-1]])  # where each caption's predictions start
     places = [start + place if place >= 0 else -1 for start, row in zip(first, rows) for place in lesson.places[row]]
@@ -99,9 +98,9 @@ def produce_targets(
         pixels = teacher.pixels([dataset.image(number, 0) for number in numbers])
         index = [number - start for number in numbers for _ in rows_of[number]]
         with autocast(teacher.device, dtype):
-            found = predict(
-                teacher, lesson, pixels, rows, index, settings.DISTILL_TOP_K, settings.DISTILL_TEMPERATURE
-            )
+            theirs = [lesson.rows[row] for row in rows]
+            probs = teacher.probabilities(pixels, theirs, index, settings.DISTILL_TEMPERATURE)
+        found = in_our_words(lesson, rows, probs, settings.DISTILL_TOP_K)
         records = np.empty(len(found[0]), record(settings.DISTILL_TOP_K))
         for name, values in zip(records.dtype.names, found):
             records[name] = values.cpu()
@@ -109,7 +108,7 @@ def produce_targets(
 
 
 class CachedTargets:
-    """Targets from the file of produce_targets(); order (rows,) and counts (rows,): its caption rows and their targets."""
+    """Targets from the file of produce_targets(), which has the caption rows in this order, with so many targets each."""
 
     def __init__(self, path: Path, order: list[int], counts: list[int], top_k: int):
         self.path, self.top_k = path, top_k
@@ -133,11 +132,13 @@ class LiveTargets:
 
     def __init__(self, teacher: Teacher, lesson: Lesson, dataset, settings: Settings):
         self.teacher, self.lesson, self.dataset = teacher, lesson, dataset
-        self.how = settings.DISTILL_TOP_K, settings.DISTILL_TEMPERATURE
+        self.top_k, self.temperature = settings.DISTILL_TOP_K, settings.DISTILL_TEMPERATURE
 
     def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
         numbers, rows = batch["image_numbers"].tolist(), batch["caption_numbers"].tolist()
         pixels = self.teacher.pixels([self.dataset.image(number, self.dataset.view(number)) for number in numbers])
         place = {number: i for i, number in enumerate(numbers)}
         index = [place[self.dataset.image_of(row)] for row in rows]
-        return predict(self.teacher, self.lesson, pixels, rows, index, *self.how)
+        theirs = [self.lesson.rows[row] for row in rows]
+        probs = self.teacher.probabilities(pixels, theirs, index, self.temperature)
+        return in_our_words(self.lesson, rows, probs, self.top_k)

@@ -51,7 +51,7 @@ class Teacher:
         most = self.max_seq_len
         return [row[:most] for row in rows], [row[: most - 1] for row in starts]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: features tapped on the way go into a loss
     def probabilities(
         self, pixels: Tensor, rows: list[list[int]], image_index: list[int], temperature: float = 1.0
     ) -> Tensor:
@@ -101,7 +101,7 @@ class GenerativeImageTextTeacher(Teacher):
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states of each text layer (U, S + T, C)."""
+        """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states (U, S + T, C) of text layers."""
         found = self.model(input_ids=tokens, pixel_values=pixels, output_hidden_states=True, use_cache=False)
         features = self.model.git.image_encoder(pixels).last_hidden_state
         return found.logits[:, -tokens.shape[1] :], features, found.hidden_states
@@ -156,7 +156,7 @@ def model_type(folder: Path) -> str:
     try:
         return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} is no teacher: it has no config.json that names its model_type; {EXPECTED}") from error
+        raise UserError(f"{folder} is no teacher: it has no config.json with a model_type; {EXPECTED}") from error
 
 
 def fingerprint(name: str) -> str:

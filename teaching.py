@@ -25,7 +25,7 @@ from metrics import CiderD
 from optimization import autocast
 from penn_treebank import words
 from run import Run
-from targets import PICTURES, CachedTargets, LiveTargets, make_lesson, predict, produce_targets, record
+from targets import PICTURES, CachedTargets, LiveTargets, in_our_words, make_lesson, produce_targets, record
 from teacher import fingerprint, load_teacher
 
 EXAMINED = 200  # validation pictures the teacher is examined on
@@ -59,7 +59,7 @@ def prepare_teaching(run: Run, train_set, val_set) -> Teaching:
     with torch.random.fork_rng():  # dropout must not depend on whether the files were there
         if settings.DISTILL_CAPTIONS:
             train_set.mix_in(course.captions(), settings.DISTILL_CAPTIONS, run.tokenizer)
-        if not settings.DISTILL_ALPHA:
+        if not settings.DISTILL_ALPHA and not settings.DISTILL_FEATURES:
             return Teaching(None, {})
         teaching = course.cached_targets() if settings.DISTILL_CACHE else course.live_targets()
     report(teaching.findings)
@@ -161,7 +161,6 @@ def check_temperature(teacher, run: Run) -> None:
         )
 
 
-@torch.inference_mode()
 def examine(teacher, lesson, val_set, run: Run) -> dict:
     """What may be wrong with a teacher, on training captions and EXAMINED validation pictures it is not taught on.
 
@@ -180,7 +179,7 @@ def examine(teacher, lesson, val_set, run: Run) -> dict:
         pixels = teacher.pixels([val_set.image(image, 0) for image in images])
         with autocast(run.device, run.dtype):
             probs = teacher.probabilities(pixels, part.rows, index).cpu()
-            _, mass, supervised = predict(teacher, part, pixels, list(range(len(rows))), index, run.settings.DISTILL_TOP_K)
+        _, mass, supervised = in_our_words(part, list(range(len(rows))), probs, run.settings.DISTILL_TOP_K)
         truth = torch.tensor([token for row in part.rows for token in row[1:]])
         found = probs.gather(1, truth[:, None])[:, 0]
         last = np.cumsum([len(row) - 1 for row in part.rows]) - 1

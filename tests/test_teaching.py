@@ -14,6 +14,7 @@ from transformers import AutoProcessor
 import inference
 import train as train_script
 from alignment import Projection
+from bundle import load_captioner
 from cache_file import cache_path, make_cache
 from dataset import ImageTextDataset, make_loader, start_epoch
 from errors import UserError
@@ -281,3 +282,24 @@ def test_an_unprojected_token_is_lost_and_counted(git):
     projection = Projection.count([(0, 1), (1, 2)], 5)
     kept = projection(torch.tensor([[0.5, 0.2, 0.3]])).sum()
     torch.testing.assert_close(kept, torch.tensor(0.7))
+
+
+def test_features_of_both_are_pulled_together_and_the_projector_stays_out_of_the_captioner(tmp_path, git, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(RUN_NAME="taught", DISTILL="git", TEACHER_MODEL_NAME=git, DISTILL_TOP_K=16, DISTILL_CACHE=False,
+          DISTILL_FEATURES="projection=git.visual_projection", CHECKPOINT_EVERY_STEPS=2, KEEP_LAST_N=9)  # fmt: skip
+    steps = sorted((tmp_path / "checkpoints" / "taught").glob("checkpoint_step_*"))
+    first, last = load_weights(steps[0]), load_weights(steps[-1])
+    projector = "training_only.feature_loss.projector.weight"
+    assert first[projector].shape == (48, 16) and not torch.equal(first[projector], last[projector])
+    for path in (tmp_path / "checkpoints" / "taught" / "best", steps[-1]):
+        assert not any("training_only" in name for name in load_captioner(path).model.state_dict())
+
+
+def test_modules_that_are_not_there_or_do_not_run_are_named(git, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changes = {"DISTILL_CACHE": False}
+    with pytest.raises(UserError, match="no module 'projektion'.*projection"):
+        make_all(git, DISTILL_FEATURES="projektion=git.visual_projection", **changes)
+    with pytest.raises(UserError, match="does not run"):
+        make_all(git, DISTILL_FEATURES="training_only=git.visual_projection", **changes)
