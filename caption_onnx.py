@@ -43,6 +43,19 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def read_tokenizer(vocab: Path, merges: Path):
+    """What turns ids into text: byte-level BPE, or the WordPieces of a teacher, which have no merges."""
+    from tokenizers import Tokenizer, decoders, models
+
+    if merges.read_text(encoding="utf-8").startswith("#version: wordpiece"):
+        tokenizer = Tokenizer(models.WordPiece(json.loads(vocab.read_text(encoding="utf-8")), unk_token="<unk>"))
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer
+    tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
 class ExportedCaptioner:
     """An exported folder in use: RGB pictures -> (caption, score) of each; open_onnx() makes one.
 
@@ -50,8 +63,6 @@ class ExportedCaptioner:
     """
 
     def __init__(self, folder: Path, encoder: Part, prefill: Part, step: Part):
-        from tokenizers import Tokenizer, decoders, models
-
         self.encoder, self.prefill, self.step = encoder, prefill, step
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.special = [self.config[f"{name}_id"] for name in ("pad", "start", "unk")]
@@ -59,8 +70,7 @@ class ExportedCaptioner:
             self.config[name]
             for name in ("start_id", "end_id", "max_seq_len", "preprocessing", "beam_size", "length_penalty")
         )
-        self.bpe = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
-        self.bpe.decoder = decoders.ByteLevel()
+        self.tokenizer = read_tokenizer(folder / "vocab.json", folder / "merges.txt")
 
     def caption(self, images: list[Image.Image], beam: int = 1, length_penalty: float = 1.0) -> list[tuple[str, float]]:
         pixels = np.stack([prepare_pixels(image, self.preprocessing) for image in images])
@@ -70,7 +80,7 @@ class ExportedCaptioner:
     def text(self, tokens: list[int]) -> str:
         """The caption up to </s>, on one line."""
         tokens = tokens[: tokens.index(self.end_id)] if self.end_id in tokens else tokens
-        return " ".join(self.bpe.decode([i for i in tokens if i not in self.special]).split())
+        return " ".join(self.tokenizer.decode([i for i in tokens if i not in self.special]).split())
 
     def start(self, pixels: np.ndarray) -> tuple[np.ndarray, Arrays, Arrays]:
         """Pixels (U, 3, H, W) -> logits (U, 1, V) after <s>, the pictures' keys and values, the captions' own."""

@@ -2,65 +2,24 @@
 
     python evaluate.py --compare checkpoints/teacher/best checkpoints/student/best --split val --output both.json
 
-Differences are B - A. Their intervals are paired: each sample draws the same pictures for both. Speed is measured in
-turn in this process, peak memory in a process of its own for each (`python compare.py --measure JOB`), as two models in
-one process cannot be told apart.
+Either may be a folder of GIT, a student's teacher. Differences are B - A, their intervals paired: each sample draws the
+same pictures for both. What each one costs is measured in compare_costs.py.
 """
 
 import argparse
 import json
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.side_by_side import in_turn, processor, rates, run_python
 from benchmarks.side_by_side import spread as median_and_range
 from collapse import format_collapse
-from errors import UserError, run_script
-from evaluate import Pictures, as_record, caption_all, decoding_options, evaluate_pictures, find_pictures, spread
+from compare_costs import Side, load_side, measure_costs
+from errors import UserError
+from evaluate import Pictures, as_record, decoding_options, evaluate_pictures, find_pictures, spread
 from files import write_atomically
-from images import load_image
 from metrics import NAMES, difference_intervals, score_captions
-from settings import Settings, constants
 
-MIN_TIMED = 64  # pictures whose captioning is timed, or one batch if that is more
-REPEATS = 3
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")
 SAME = 1e-9  # CIDEr-D is a sum of floats: what differs by less is equal
-
-
-@dataclass
-class Side:
-    """A captioner as this script needs it; evaluate_pictures() takes it in a Captioner's place."""
-
-    path: str
-    model: object  # nn.Module with .device
-    image_processor: object
-    caption_pixels: Callable  # (pixels, DecodingOptions) -> for each picture its (text, Caption) pairs, best first
-    max_seq_len: int
-    settings: Settings  # for BEAM_SIZE, LENGTH_PENALTY, PRECISION and the data it was trained on
-
-    def read(self, paths: list[Path]):
-        from encoder import prepare_pixels
-
-        return prepare_pixels(self.image_processor, [load_image(path) for path in paths])
-
-
-def load_side(path: str, device) -> Side:
-    """Anything that captions, on the device: a best/ folder, a checkpoint file or a Hub id. Raises UserError."""
-    from bundle import load_captioner
-
-    captioner = load_captioner(path, device)
-    return Side(
-        path,
-        captioner.model,
-        captioner.image_processor,
-        captioner.caption_pixels,
-        max_seq_len=captioner.model.architecture["decoder_max_seq_len"],
-        settings=constants().replace(**captioner.config["settings"]),
-    )
 
 
 @dataclass
@@ -110,7 +69,7 @@ def compare(arguments: argparse.Namespace) -> int:
     sides = [load_side(path, device) for path in arguments.compare]
     options = [decoding_options(arguments, side.settings, side.max_seq_len) for side in sides]
     precisions = [pick_precision(side.settings, device) for side in sides]
-    pictures = find_pictures(arguments.data_dir, arguments.split, sides[0].settings)
+    pictures = find_pictures(arguments.data_dir, arguments.split, sides[owner_of_data(sides)].settings)
     outcomes = [evaluate_side(*each, pictures, arguments) for each in zip(names, sides, options, precisions)]
     if arguments.num_samples:
         print(format_samples(pictures, outcomes, arguments.num_samples))
@@ -172,16 +131,8 @@ def format_head(outcomes: list[Outcome], pictures: Pictures, arguments: argparse
     """What is compared, on which pictures, with which options, and where the two do not share them."""
     a, b = outcomes
     width = max(len(a.name), len(b.name))
-    homes = [outcome.side.settings.data_path for outcome in outcomes]
     lines = [f"{letter:<12} {each.name:<{width}}  {each.side.path}" for letter, each in zip("AB", outcomes)]
-    lines.append(
-        f"data         {pictures.split} split of {arguments.data_dir or homes[0]}, {len(pictures.paths)} pictures"
-    )
-    if not arguments.data_dir and homes[0].resolve() != homes[1].resolve():
-        lines.append(
-            f"             the data of {a.name}, as no --data-dir is given; {b.name} was trained on {homes[1]}\n"
-            f"             and may have been trained on some of these pictures"
-        )
+    lines += describe_data(outcomes, pictures, arguments.data_dir)
     if pictures.left_out:
         lines.append(f"left out     {len(pictures.left_out)} pictures, {pictures.left_out[0]}")
     searches = [describe(each.options) for each in outcomes]
@@ -191,6 +142,25 @@ def format_head(outcomes: list[Outcome], pictures: Pictures, arguments: argparse
     lines.append(both("at most", outcomes, [f"{each.options.max_seq_len} tokens a caption" for each in outcomes]))
     lines.append(both("precision", outcomes, [each.precision for each in outcomes]))
     return "\n".join([*lines, ""])
+
+
+def owner_of_data(sides: list[Side]) -> int:
+    """Whose data is taken without --data-dir: A's; B's where A is GIT, which names none; config.py's where both are."""
+    return 1 if sides[0].data is None and sides[1].data is not None else 0
+
+
+def describe_data(outcomes: list[Outcome], pictures: Pictures, data_dir: str | None) -> list[str]:
+    """Where the pictures come from, and which side may have learnt from them unsaid."""
+    owner = owner_of_data([each.side for each in outcomes])
+    source, other = outcomes[owner], outcomes[1 - owner]
+    home = source.side.settings.data_path
+    lines = [f"data         {pictures.split} split of {data_dir or home}, {len(pictures.paths)} pictures"]
+    if data_dir or other.side.data and other.side.data.resolve() == home.resolve():
+        return lines
+    whose = f"the data of {source.name if source.side.data else 'config.py'}, as no --data-dir is given"
+    trained = f"was trained on {other.side.data}" if other.side.data else "does not say what it was trained on"
+    lines += [f"             {whose}; {other.name} {trained}"]
+    return [*lines, "             and may have been trained on some of these pictures"]
 
 
 def both(label: str, outcomes: list[Outcome], values: list[str]) -> str:
@@ -248,113 +218,6 @@ def format_captions(outcomes: list[Outcome]) -> str:
     return "\n".join([*(f"{label:<12} {each.name:<{width}}  {text}" for label, each, text in rows), ""])
 
 
-def measure_costs(outcomes: list[Outcome], pictures: Pictures, batch_size: int) -> tuple[list[dict], dict]:
-    """What each side costs, and what that was measured on."""
-    import torch
-
-    numbers = spread(max(MIN_TIMED, batch_size), len(pictures.paths))
-    paths = [pictures.paths[i] for i in numbers]
-    speeds = captioning_speeds(outcomes, paths, batch_size)
-    costs = [
-        {
-            "parameters": sum(parameter.numel() for parameter in each.side.model.parameters()),
-            "weights_bytes": weights_on_disk(each.side.path),
-            "pictures_per_second": speed,
-            "peak_memory_bytes": peak_of_own_process(each, paths, batch_size),
-        }
-        for each, speed in zip(outcomes, speeds)
-    ]
-    device = outcomes[0].side.model.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    setup = {"device": str(device), "device_name": name, "threads": torch.get_num_threads()}
-    return costs, setup | {"pictures": len(paths), "batch_size": batch_size, "repeats": REPEATS}
-
-
-def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: int) -> list[list[float]]:
-    """Pictures a second of each side in each repeat: encoder and decoding of prepared pixels, A and B in turn."""
-
-    def prepare(each: Outcome) -> Callable[[], list]:
-        pixels = each.side.read(paths)
-        return lambda: caption_subset(
-            each.side, each.options, each.precision, lambda numbers: pixels[numbers], len(paths), batch_size
-        )
-
-    works = {each.name: prepare(each) for each in outcomes}
-    seconds = in_turn(works, REPEATS)  # captions are read back to the CPU, so a GPU has finished when they are there
-    return [rates(len(paths), seconds[each.name]) for each in outcomes]
-
-
-def caption_subset(side: Side, options, precision: str, read: Callable, count: int, batch_size: int) -> None:
-    import torch
-
-    from optimization import autocast
-
-    with autocast(side.model.device, getattr(torch, precision)):
-        caption_all(side, read, list(range(count)), options, batch_size)
-
-
-def weights_on_disk(path: str) -> int:
-    """Bytes of the files that hold the weights."""
-    place = Path(path)
-    if not place.exists():
-        from hub import download
-
-        place = Path(download(path))  # from its cache, as it has been loaded
-    files = [place] if place.is_file() else [file for file in place.iterdir() if file.suffix in WEIGHT_SUFFIXES]
-    return sum(file.stat().st_size for file in files)
-
-
-def peak_of_own_process(each: Outcome, paths: list[Path], batch_size: int) -> int | None:
-    """Bytes at the peak of a process that does nothing but load the side and caption; None where that is not known."""
-    job = {
-        "path": each.side.path,
-        "device": str(each.side.model.device),
-        "precision": each.precision,
-        "options": asdict(each.options),
-        "pictures": [str(path) for path in paths],
-        "batch_size": batch_size,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "job.json"
-        file.write_text(json.dumps(job), encoding="utf-8")
-        try:
-            result = run_python("the process", __file__, "--measure", str(file))
-        except UserError as error:  # out of memory, say: no reason to lose the captions of a whole split
-            print(f"warning: the memory of {each.name} is not measured: {error}", file=sys.stderr)
-            return None
-    return json.loads(result.stdout.splitlines()[-1])["peak_memory_bytes"]
-
-
-def measure(job: dict) -> int | None:
-    """In the process of its own: load, caption, and the peak in bytes."""
-    import torch
-
-    from decoding import DecodingOptions
-
-    side, paths = load_side(job["path"], torch.device(job["device"])), [Path(path) for path in job["pictures"]]
-    options = DecodingOptions(**job["options"])
-
-    def read(numbers: list[int]):
-        return side.read([paths[i] for i in numbers])
-
-    caption_subset(side, options, job["precision"], read, len(paths), job["batch_size"])
-    on_gpu = side.model.device.type == "cuda"
-    return torch.cuda.max_memory_allocated(side.model.device) if on_gpu else peak_resident_set()
-
-
-def peak_resident_set() -> int | None:
-    """Bytes. Not ru_maxrss on Linux: a new process starts with that of the process that started it."""
-    try:
-        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
-    except (OSError, IndexError):
-        pass
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str:
     """The table of costs with B's as a multiple of A's, and what they were measured on."""
     a, b = (outcome.name for outcome in outcomes)
@@ -406,14 +269,3 @@ def as_content(outcomes: list[Outcome], differences: dict, costs: list[dict], se
         for a, b in zip(*rows)
     ]
     return {**sides, "differences": differences, "cost_measured_on": setup, "images": images}
-
-
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python compare.py", description="Use python evaluate.py --compare A B.")
-    parser.add_argument("--measure", metavar="JOB", required=True, help="print the peak memory of the job in this file")
-    job = json.loads(Path(parser.parse_args(argv).measure).read_text(encoding="utf-8"))
-    print(json.dumps({"peak_memory_bytes": measure(job)}))
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -19,6 +19,7 @@ BAD_IMAGE_LIMIT: float = 0.01  # share of missing or unreadable images above whi
 SHAPES_NUM_IMAGES: int = 4000  # pictures drawn for DATASET "shapes", five captions each
 
 # --- Tokenizer ---
+TOKENIZER: Literal["bpe", "teacher"] = "bpe"  # trained on the captions, or TEACHER_MODEL_NAME's own vocabulary
 VOCAB_PATH: str = "{data}/vocab.json"  # BPE vocabulary, trained when absent; {data} is DATA_DIR/<DATASET>
 MERGES_PATH: str = "{data}/merges.txt"  # BPE merges, trained when absent
 VOCAB_SIZE: int = 4000  # largest number of tokens when training, at least 260 (256 bytes and 4 special tokens)
@@ -80,7 +81,7 @@ DISTILL: Literal["git", "momentum"] | None = None  # learn from TEACHER_MODEL_NA
 TEACHER_MODEL_NAME: str | None = None  # GIT model or captioner of this project: Hub id, folder or checkpoint_*.pt
 DISTILL_ALPHA: float = 0.5  # share of the teacher's predictions in the loss, the rest is cross-entropy; 0 to 1
 DISTILL_TEMPERATURE: float = 1.0  # softens both predictions, > 0; 1 where the teacher has another vocabulary
-DISTILL_TOP_K: int = 64  # likeliest tokens kept of a prediction, the others count as one; fewer than the vocabulary
+DISTILL_TOP_K: int = 64  # likeliest tokens kept of a prediction, the others count as one; below the vocabulary's size
 DISTILL_CACHE: bool = True  # predict once, for whole pictures, to DATA_DIR/<DATASET>/teacher/; False: along, on the crops
 DISTILL_CAPTIONS: float = 0.0  # share of training captions replaced by the teacher's best beam, 0 to 1
 DISTILL_BEAMS: int = 5  # beams of those; the one with the highest CIDEr-D against the references is taken

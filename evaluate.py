@@ -2,7 +2,7 @@
 
     python evaluate.py --checkpoint checkpoints/my-run/best --split val --beam 5 --output results.json
     python evaluate.py --checkpoint user/name --split test --data-dir PATH     # a dataset as downloaded, or prepared
-    python evaluate.py --compare checkpoints/one/best checkpoints/other/best   # two side by side: compare.py
+    python evaluate.py --compare checkpoints/one/best checkpoints/other/best   # two, or a GIT folder and one: compare.py
 
 Prints captions beside their references, the scores and the collapse alarm; --output holds every caption with its own
 scores. Without --checkpoint the newest checkpoints/*/best is taken, without --data-dir the data it was trained on.
@@ -38,7 +38,7 @@ class Pictures:
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python evaluate.py", description="Score a captioner.", allow_abbrev=False)
     parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two captioners, in --checkpoint's place: "
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two captioners, or folders of GIT: "
                         "captions, scores with intervals of their difference, and cost, side by side")  # fmt: skip
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--data-dir", help="a dataset as downloaded or as prepared; default: what it was trained on")

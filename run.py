@@ -75,7 +75,8 @@ def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, f
     optimizer = make_optimizer(model, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
-    print(f"tokenizer    {len(tokenizer):,} tokens, {settings.vocab_path} (hash {tokenizer.hash})")
+    origin = settings.TEACHER_MODEL_NAME if settings.TOKENIZER == "teacher" else settings.vocab_path
+    print(f"tokenizer    {len(tokenizer):,} tokens, {origin} (hash {tokenizer.hash})")
     print(
         f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder "
         f"{settings.ENCODER_MODEL_NAME}, {num_image_tokens} image tokens"

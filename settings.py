@@ -278,8 +278,8 @@ def distill_problems(settings: Settings) -> list[str]:
         problems.append('DISTILL_FEATURES needs a teacher that runs along: DISTILL "git" and DISTILL_CACHE false')
     if settings.DISTILL == "momentum" and settings.EMA_DECAY is None:
         problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
-    if settings.DISTILL and settings.DISTILL_TOP_K >= settings.VOCAB_SIZE:
-        problems.append(f"DISTILL_TOP_K must be below VOCAB_SIZE ({settings.VOCAB_SIZE}), got {settings.DISTILL_TOP_K}")
+    if settings.TOKENIZER == "teacher" and teacher is None:
+        problems.append('TOKENIZER "teacher" needs TEACHER_MODEL_NAME, whose vocabulary is taken')
     if settings.DISTILL == "git" and teacher and is_path(teacher) and not Path(teacher).expanduser().exists():
         problems.append(f"TEACHER_MODEL_NAME {teacher} is not here; expected a folder, a checkpoint_*.pt or a Hub id")
     return problems

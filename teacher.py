@@ -23,16 +23,20 @@ from decoding import DecodingOptions
 from encoder import prepare_pixels
 from errors import UserError
 from git_model import caption_logits, generate_captions, load_git
-from tokenizer import CaptionTokenizer
+from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
 
 
 class Teacher:
-    """What all teachers do; a kind adds spans(), logits() and captions(). pad_id and max_seq_len are its own."""
+    """What all teachers do; a kind adds spans(), logits() and captions(). pad_id and max_seq_len are its own.
+
+    caption_tokenizer is its vocabulary as a student with TOKENIZER "teacher" has it.
+    """
 
     model: nn.Module
     image_processor: object
+    caption_tokenizer: CaptionTokenizer
     vocab_size: int
     pad_id: int
     max_seq_len: int
@@ -65,7 +69,7 @@ class Teacher:
         return (logits.float() / temperature).softmax(-1)
 
     def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
-        return getattr(self.tokenizer, "hash", None) == tokenizer.hash
+        return self.caption_tokenizer.hash == tokenizer.hash
 
     def spans(self, caption: str) -> tuple[list[int], list[int]]:
         raise NotImplementedError
@@ -84,7 +88,8 @@ class GenerativeImageTextTeacher(Teacher):
         parts = load_git(name)
         self.parts, self.model, self.image_processor = parts, parts.model.to(device), parts.image_processor
         self.tokenizer, self.vocab_size = parts.tokenizer, len(parts.tokenizer)
-        self.pad_id = parts.tokenizer.pad_token_id or 0
+        self.caption_tokenizer = wordpieces(parts.tokenizer)
+        self.pad_id = parts.tokenizer.pad_token_id
         self.max_seq_len = parts.model.config.max_position_embeddings
 
     def spans(self, caption: str) -> tuple[list[int], list[int]]:
@@ -113,7 +118,8 @@ class CaptionerTeacher(Teacher):
     def __init__(self, name: str | Path, device: torch.device):
         self.captioner: Captioner = load_captioner(name, device)
         self.model, self.image_processor = self.captioner.model, self.captioner.image_processor
-        self.tokenizer, self.vocab_size = self.captioner.tokenizer, len(self.captioner.tokenizer)
+        self.tokenizer = self.caption_tokenizer = self.captioner.tokenizer
+        self.vocab_size = len(self.tokenizer)
         self.pad_id = self.tokenizer.pad_id
         self.max_seq_len = self.model.architecture["decoder_max_seq_len"]
 
@@ -133,6 +139,20 @@ def load_teacher(name: str, device: torch.device) -> Teacher:
     path = locate(name)
     kind = CaptionerTeacher if path.is_file() or model_type(path) == "image-to-text" else GenerativeImageTextTeacher
     return kind(path, device)
+
+
+def wordpieces(tokenizer) -> CaptionTokenizer:
+    """GIT's tokenizer as ours: the same ids, its special tokens under our names."""
+    names = {"pad_token": PAD, "cls_token": START, "sep_token": END, "unk_token": UNK}
+    ours = {getattr(tokenizer, theirs): name for theirs, name in names.items()}
+    vocab = {ours.get(token, token): i for token, i in tokenizer.get_vocab().items()}
+    normalizer = json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]
+    return CaptionTokenizer(vocab, None, bool(normalizer["lowercase"]))
+
+
+def teacher_tokenizer(name: str) -> CaptionTokenizer:
+    """The vocabulary of TEACHER_MODEL_NAME, for a student that shares it. Raises UserError."""
+    return load_teacher(name, torch.device("cpu")).caption_tokenizer
 
 
 def locate(name: str) -> Path:

@@ -74,6 +74,11 @@ class Course:
         self.folder = run.settings.data_path / "teacher"
         self.fingerprint = fingerprint(run.settings.TEACHER_MODEL_NAME)
         self._teacher = None
+        if self.settings.DISTILL_TOP_K >= len(run.tokenizer):
+            raise UserError(
+                f"DISTILL_TOP_K must be below the {len(run.tokenizer)} tokens of the vocabulary, got "
+                f"{self.settings.DISTILL_TOP_K}: all the others count as one"
+            )
         print(f"teacher      {run.settings.TEACHER_MODEL_NAME} (hash {self.fingerprint})")
 
     @property

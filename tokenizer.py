@@ -4,7 +4,8 @@
     tokenizer.encode("a dog runs")  -> [1, 265, 290, 301, 2]     # <s> ... </s>
     tokenizer.decode([1, 265, 290, 301, 2]) -> "a dog runs"
 
-Every byte has a token, so no caption holds an unknown word; <unk> keeps its place for vocabularies made elsewhere.
+Every byte has a token, so no caption holds an unknown word; <unk> keeps its place for vocabularies made elsewhere:
+TOKENIZER "teacher" takes the teacher's own, which for GIT is WordPiece and has no merges.
 Reads and writes: settings.vocab_path, settings.merges_path.
 """
 
@@ -21,23 +22,29 @@ from settings import Settings
 
 PAD, START, END, UNK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 AT_ONCE = 10_000  # captions whose encodings are in memory together
+WORDPIECE = "#version: wordpiece"  # all that merges.txt holds of a vocabulary without merges
 
 
 class CaptionTokenizer:
     """Captions to token ids and back; `hash` tells two vocabularies apart.
 
-    vocab maps token -> id, merges lists the pairs in the order they apply, as vocab.json and merges.txt hold them.
+    vocab maps token -> id, merges lists the pairs in the order they apply, as vocab.json and merges.txt hold them;
+    merges None: the tokens are WordPieces.
     """
 
-    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]], lowercase: bool):
-        self.vocab, self.merges, self.lowercase = vocab, [tuple(pair) for pair in merges], lowercase
+    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]] | None, lowercase: bool):
+        self.vocab, self.lowercase = vocab, lowercase
+        self.merges = None if merges is None else [tuple(pair) for pair in merges]
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
         if missing:
             raise UserError(f"the vocabulary lacks {' '.join(missing)}; expected a vocab.json written by this project")
         if sorted(vocab.values()) != list(range(len(vocab))):
             raise UserError("the vocabulary's ids are not 0, 1, 2, ...; expected a vocab.json written by this project")
         self.pad_id, self.start_id, self.end_id, self.unk_id = (vocab[token] for token in SPECIAL_TOKENS)
-        self._bpe = make_bpe(models.BPE(vocab=vocab, merges=self.merges, unk_token=UNK), lowercase)
+        if merges is None:
+            self._cut = make_wordpiece(vocab, lowercase)
+        else:
+            self._cut = make_bpe(models.BPE(vocab=vocab, merges=self.merges, unk_token=UNK), lowercase)
 
     def __len__(self) -> int:
         return len(self.vocab)
@@ -49,17 +56,17 @@ class CaptionTokenizer:
 
     def encode(self, caption: str) -> list[int]:
         """Ids with <s> and </s> around; a "</s>" written in the caption is plain text."""
-        return [self.start_id, *self._bpe.encode(caption).ids, self.end_id]
+        return [self.start_id, *self._cut.encode(caption).ids, self.end_id]
 
     def encode_each(self, captions: list[str]) -> Iterator[list[int]]:
         """encode() of many, faster; the library's objects take 2 KB a caption, so few are there at once."""
         for start in range(0, len(captions), AT_ONCE):
-            for encoding in self._bpe.encode_batch(captions[start : start + AT_ONCE]):
+            for encoding in self._cut.encode_batch(captions[start : start + AT_ONCE]):
                 yield [self.start_id, *encoding.ids, self.end_id]
 
     def offsets(self, caption: str) -> list[tuple[int, int]]:
         """Where each token of encode() but <s> and </s> lies in the caption, in characters."""
-        return self._bpe.encode(caption).offsets
+        return self._cut.encode(caption).offsets
 
     def decode(self, ids: list[int]) -> str:
         """The caption up to the first </s>, without special tokens, on one line."""
@@ -67,7 +74,7 @@ class CaptionTokenizer:
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]
         special = (self.pad_id, self.start_id, self.unk_id)
-        return " ".join(self._bpe.decode([i for i in ids if i not in special]).split())
+        return " ".join(self._cut.decode([i for i in ids if i not in special]).split())
 
     def to_dict(self) -> dict:
         """Plain types for a checkpoint; from_dict() makes the same tokenizer again."""
@@ -79,7 +86,7 @@ class CaptionTokenizer:
 
     def save(self, vocab_path: Path, merges_path: Path) -> None:
         """Write vocab.json and merges.txt in the form that Hugging Face's byte-level BPE tokenizers read."""
-        lines = ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
+        lines = [WORDPIECE] if self.merges is None else ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
         write_atomically(merges_path, "\n".join(lines) + "\n")
         write_atomically(vocab_path, json.dumps(self.vocab, ensure_ascii=False))
 
@@ -89,7 +96,7 @@ class CaptionTokenizer:
             vocab = json.loads(Path(vocab_path).read_text(encoding="utf-8"))
             lines = Path(merges_path).read_text(encoding="utf-8").splitlines()
             merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-            return cls(vocab, merges, lowercase)
+            return cls(vocab, None if lines[:1] == [WORDPIECE] else merges, lowercase)
         except UserError as error:
             raise UserError(f"{vocab_path}: {error}") from None
         except Exception as error:  # tokenizers raises bare Exceptions for merges that do not fit the vocabulary
@@ -105,6 +112,15 @@ def make_bpe(model: models.BPE, lowercase: bool) -> Tokenizer:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # "dog" is one token first in a caption too
     bpe.decoder = decoders.ByteLevel()
     return bpe
+
+
+def make_wordpiece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+    """BERT's (Wu et al. 2016, arXiv 1609.08144), as GIT has it."""
+    pieces = Tokenizer(models.WordPiece(vocab, unk_token=UNK))
+    pieces.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    pieces.decoder = decoders.WordPiece()
+    return pieces
 
 
 def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lowercase: bool) -> CaptionTokenizer:
@@ -124,6 +140,10 @@ def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lo
 
 def build_tokenizer(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
     """Load the tokenizer at the configured paths, or train it on the training captions and save it there."""
+    if settings.TOKENIZER == "teacher":
+        from teacher import teacher_tokenizer  # takes its time to import
+
+        return teacher_tokenizer(settings.TEACHER_MODEL_NAME)
     vocab_path, merges_path = settings.vocab_path, settings.merges_path
     present = [path for path in (vocab_path, merges_path) if path.is_file()]
     if len(present) == 2:

@@ -5,10 +5,11 @@ import os
 
 import pytest
 import torch
-from tiny import save_tiny_vit, tiny_model, tiny_settings, tiny_tokenizer
+from git_folders import make_plain
+from tiny import TINY, flags, save_tiny_vit, tiny_model, tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
-from benchmarks import captioning, scaling, startup, training
+from benchmarks import captioning, distillation, git_teacher, scaling, startup, training
 from benchmarks.raw_data import write_raw
 from benchmarks.side_by_side import Row, in_turn, number, run_python, table
 from bundle import Captioner, bundle_config, save_captioner
@@ -42,7 +43,7 @@ def rows_of(path):
     return json.loads(path.read_text())["rows"]
 
 
-@pytest.mark.parametrize("script", [training, captioning, startup, scaling])
+@pytest.mark.parametrize("script", [training, captioning, startup, scaling, distillation, git_teacher])
 def test_each_script_has_a_help_page(script, capsys):
     with pytest.raises(SystemExit) as stop:
         script.main(["--help"])
@@ -154,3 +155,20 @@ def test_the_peer_learns_from_the_pairs_of_ours_alone(raw, encoder, tmp_path):
     number = len(ours) // 2
     assert rows[number]["labels"].tolist() == ours[number]["tokens"][1:].tolist()
     assert torch.equal(rows[number]["pixel_values"], ours[number]["image"])
+
+
+def test_kinds_of_distillation_stand_beside_the_student_alone(raw, encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = {**TINY, "NUM_EPOCHS": 1, "DISTILL_TOP_K": 16, "ENCODER_IMAGE_SIZE": 32, "NUM_VALIDATION_CAPTIONS": 4}
+    small = {name: value for name, value in small.items() if not name.startswith(("SHAPES", "SCRATCH"))}
+    teacher = make_plain(tmp_path / "git")
+    arguments = ["--raw-dir", str(raw), "--encoder", encoder, "--teacher", str(teacher), "--seeds", "1",
+                 "--kinds", "alone", "logits", "--output", "out.json", "--flags", *flags(**small)]  # fmt: skip
+    distillation.main(arguments)
+    rows = rows_of(tmp_path / "out.json")
+    assert [row["kind"] for row in rows] == ["alone", "logits"] and all(row["seconds"] > 0 for row in rows)
+    monkeypatch.setattr(distillation.train, "main", lambda _: pytest.fail("run again"))
+    capsys.readouterr()
+    distillation.main(arguments)
+    table = capsys.readouterr().out
+    assert "| alone " in table and "| logits" in table

@@ -1,27 +1,39 @@
-"""evaluate.py --compare as a user runs it: both sides' captions, paired differences, cost, JSON, and its errors."""
+"""evaluate.py --compare: both sides' captions, GIT's among them, paired differences, cost, JSON, and its errors."""
 
 import json
 import shutil
 from argparse import Namespace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
-from test_evaluate import CAPTIONS, fit, write_flickr8k
-from tiny import run
+import torch
+from git_folders import make_plain
+from test_evaluate import CAPTIONS, RECORD, fit, write_flickr8k
+from tiny import tiny_settings
 
 import compare
+import compare_costs
 import evaluate
+from bundle import load_captioner, save_captioner
+from decoding import DecodingOptions
 from errors import UserError
+from git_model import caption_logits, generate_captions
 from metrics import NAMES, difference_intervals, score_captions
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """raw/ (pictures), good/best and same/best (captioners that tell all pictures apart, and none)."""
+    """raw/ (pictures), good/best and same/best (captioners that tell all pictures apart, and none), git/ (a GIT)."""
     folder = tmp_path_factory.mktemp("compare")
     write_flickr8k(folder / "raw")
     fit(CAPTIONS, folder / "good" / "best", folder / "raw" / "Images")
-    fit(["a small red circle"] * 24, folder / "same" / "best", folder / "raw" / "Images")
+    blind = load_captioner(folder / "good" / "best")
+    for parameter in blind.model.projection.parameters():
+        parameter.zero_()  # all pictures look alike
+    (folder / "same").mkdir()
+    save_captioner(blind, folder / "same" / "best", tiny_settings(), RECORD)
+    make_plain(folder / "git")
     return folder
 
 
@@ -29,8 +41,16 @@ def made(tmp_path_factory):
 def quick(made, monkeypatch):
     """In the folder, without the processes that measure memory and with little to time: for evaluate.main()."""
     monkeypatch.chdir(made)
-    monkeypatch.setattr(compare, "peak_of_own_process", lambda *_: None)
-    monkeypatch.setattr(compare, "MIN_TIMED", 4)
+    monkeypatch.setattr(compare_costs, "peak_of_own_process", lambda each, *_: len(each.name) * 10**6)
+    monkeypatch.setattr(compare_costs, "MIN_TIMED", 4)
+
+
+@pytest.fixture(scope="module")
+def git(made):
+    """The GIT as a side, with a liking for [SEP]: some of its captions end."""
+    side = compare_costs.load_side(str(made / "git"), torch.device("cpu"))
+    side.model.output.bias[side.model.config.eos_token_id] = 3
+    return side
 
 
 def change_settings(folder, **values):
@@ -45,27 +65,69 @@ def table(text: str, first: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in ([c.strip() for c in line.split("  ") if c.strip()] for line in lines)}
 
 
-def test_both_sides_are_shown_with_scores_differences_and_cost(made, tmp_path):
-    result = run("evaluate.py", "--compare", "same/best", "good/best", "--split", "test", "--data-dir", "raw",
-                 "--beam", 2, "--num-samples", 2, "--output", tmp_path / "both.json", cwd=made)  # fmt: skip
-    assert result.returncode == 0 and "Traceback" not in result.stderr
-    content = json.loads((tmp_path / "both.json").read_text())
-    first, scores = content["images"][0], table(result.stdout, "score")
+def test_both_sides_are_shown_with_scores_differences_and_cost(quick, tmp_path, capsys):
+    flags = ["--split", "test", "--data-dir", "raw", "--beam", "2", "--num-samples", "2"]
+    assert evaluate.main(["--compare", "same/best", "good/best", *flags, "--output", str(tmp_path / "both.json")]) == 0
+    out, content = capsys.readouterr().out, json.loads((tmp_path / "both.json").read_text())
+    first, scores = content["images"][0], table(out, "score")
     assert [content[side]["name"] for side in "AB"] == ["same", "good"]
     for side, name in (("A", "same"), ("B", "good")):
         value = f"{first[side]['scores']['CIDEr-D']:7.3f}"
-        assert f"    {name:<9}  {value}  {first[side]['caption']}\n" in result.stdout
-        assert f"signature    {name}  {content[side]['signature']}\n" in result.stdout
-    assert f"reference           {first['references'][1]}" in result.stdout
+        assert f"    {name:<9}  {value}  {first[side]['caption']}\n" in out
+        assert f"signature    {name}  {content[side]['signature']}\n" in out
+    assert f"reference           {first['references'][1]}" in out
     for name in NAMES:
         assert scores[name][0] == f"{content['A']['scores'][name]['score']:.4f}"
         assert scores[name][2] == f"{content['differences']['scores'][name]['difference']:+.4f}"
     assert scores["CIDEr-D"][-1] == "good higher"
-    assert "warning      same  one caption is said of 100% of the pictures" in result.stdout
-    costs = table(result.stdout, "cost")
-    assert float(costs["peak memory, MB"][0].replace(",", "")) > 50 and costs["parameters, million"][2] == "1.00"
-    assert len(content["A"]["cost"]["pictures_per_second"]) == compare.REPEATS
-    assert "measured     cpu (" in result.stdout and "1 thread, 24 pictures in batches of 32" in result.stdout
+    assert "warning      same  one caption is said of 100% of the pictures" in out
+    costs, threads = table(out, "cost"), torch.get_num_threads()
+    assert costs["peak memory, MB"] == ["4.00", "4.00", "1.00"] and costs["parameters, million"][2] == "1.00"
+    assert len(content["A"]["cost"]["pictures_per_second"]) == compare_costs.REPEATS
+    assert "measured     cpu (" in out
+    assert f", {threads} thread{'s' * (threads > 1)}, 24 pictures in batches of 32" in out
+
+
+def test_a_teacher_and_its_student_are_compared(quick, made, tmp_path, capsys):
+    shutil.copytree(made / "good", tmp_path / "good")
+    change_settings(tmp_path / "good/best", DATA_DIR=made, DATASET="raw")
+    sides, flags = ["git", str(tmp_path / "good/best")], ["--split", "test", "--output", str(tmp_path / "both.json")]
+    assert evaluate.main(["--compare", *sides, *flags, "--beam", "2", "--batch-size", "24"]) == 0
+    out, both = capsys.readouterr().out, json.loads((tmp_path / "both.json").read_text())
+    assert f"data         test split of {made / 'raw'}, 24 pictures\n" in out
+    assert "the data of good, as no --data-dir is given; git does not say what it was trained on\n" in out
+    assert both["A"]["cost"]["weights_bytes"] == (made / "git" / "model.safetensors").stat().st_size
+    assert both["A"]["cost"]["parameters"] > 20_000 and len(both["A"]["cost"]["pictures_per_second"]) == 3
+    assert table(out, "score")["CIDEr-D"][-1] == "good higher" and "precision    float32\n" in out
+    assert "decoding     beam search with 2 beams, length penalty 1\nat most      40 tokens a caption\n" in out
+    assert all(row["A"]["log_probability"] < 0 for row in both["images"])
+    assert evaluate.main(["--compare", *reversed(sides), *flags]) == 0
+    assert "the data of good, as no --data-dir is given; git does not say" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("beams, penalty", [(1, 1.0), (3, 1.0), (3, 0.0), (3, 2.0)])
+def test_captions_of_git_are_those_of_the_teacher_with_their_log_probability(git, beams, penalty):
+    parts, pixels = git.caption_pixels.args[0], torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    found = git.caption_pixels(pixels, DecodingOptions(12, beams, length_penalty=penalty))
+    if penalty == 1:
+        assert [[text for text, _ in row] for row in found] == generate_captions(parts, pixels, beams, 11)
+    start, end = parts.tokenizer.cls_token_id, parts.tokenizer.sep_token_id
+    for i, ((_, caption),) in enumerate(found):
+        row = torch.tensor([[start, *caption.tokens, *[end] * caption.finished]])
+        assert end not in caption.tokens and (caption.finished or len(caption.tokens) == 11)
+        log_probs = caption_logits(parts.model, pixels[i, None], row[:, :-1], torch.tensor([0])).log_softmax(-1)
+        total = log_probs.gather(2, row[:, 1:, None]).sum().item()
+        assert caption.score == pytest.approx(total / (row.shape[1] - 1) ** penalty, abs=1e-4)
+    assert len({caption.finished for ((_, caption),) in found}) > 1  # both kinds were looked at
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own(made, git):
+    options, pictures = DecodingOptions(4), sorted((made / "raw/Images").iterdir())[:2]
+    outcome = compare.Outcome("git", git, options, "float32", None, {})
+    assert 50e6 < compare_costs.peak_of_own_process(outcome, pictures, 2) < 5e9
+    job = {"path": str(made / "good/best"), "device": "cpu", "precision": "float32", "options": asdict(options),
+           "pictures": [str(path) for path in pictures], "batch_size": 2}  # fmt: skip
+    assert compare_costs.measure(job) > 50e6  # what that process does, for a captioner and in this one
 
 
 def test_a_model_compared_with_itself_differs_by_exactly_nothing(quick, tmp_path, capsys):
@@ -150,11 +212,11 @@ def test_memory_that_cannot_be_measured_is_a_dash_and_a_reason(made, monkeypatch
     def fail(*_):
         raise UserError("Killed")
 
-    monkeypatch.setattr(compare, "run_python", fail)
+    monkeypatch.setattr(compare_costs, "run_python", fail)
     side = compare.load_side(str(made / "good" / "best"), "cpu")
     options = evaluate.decoding_options(Namespace(beam=1, length_penalty=1.0, batch_size=2), None, side.max_seq_len)
     outcome = compare.Outcome("good", side, options, "float32", None, {})
-    assert compare.peak_of_own_process(outcome, [], 2) is None
+    assert compare_costs.peak_of_own_process(outcome, [], 2) is None
     assert "the memory of good is not measured: Killed" in capsys.readouterr().err
     assert compare.cost_cells([None, 3], 1) == ["-", "-", "-"]
 
@@ -174,9 +236,3 @@ def test_mistakes_are_user_errors_before_anything_is_captioned(quick, arguments,
     with pytest.raises(UserError, match=message) as error:
         evaluate.main(["--compare", "good/best", "same/best", *arguments])
     assert "\n" not in str(error.value)
-
-
-def test_a_mistake_ends_in_one_line(made):
-    result = run("evaluate.py", "--compare", "good/best", "same/best", "--checkpoint", "good/best", cwd=made)
-    assert result.returncode == 1 and result.stdout == "" and len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("error: --compare names both captioners itself")

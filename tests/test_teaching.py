@@ -12,10 +12,12 @@ from tiny import TINY, flags, load_weights, same_weights, tiny_settings
 from transformers import AutoProcessor
 
 import inference
+import teacher_captions
 import train as train_script
 from alignment import Projection
 from bundle import load_captioner
 from cache_file import cache_path, make_cache
+from caption_onnx import read_tokenizer
 from dataset import ImageTextDataset, make_loader, start_epoch
 from errors import UserError
 from images import load_image
@@ -43,7 +45,7 @@ def made(tmp_path, git, monkeypatch):
 
 
 def make_all(git, **changes):
-    settings = tiny_settings(DISTILL="git", TEACHER_MODEL_NAME=str(git), DISTILL_TOP_K=16, **changes)
+    settings = tiny_settings(DISTILL="git", TEACHER_MODEL_NAME=str(git), **{"DISTILL_TOP_K": 16, **changes})
     data = prepare(settings)
     tokenizer = build_tokenizer(settings, data.captions_of("train"))
     state = start_run(settings, tokenizer, len(data.captions_of("train")), None)
@@ -125,6 +127,22 @@ def test_one_vocabulary_needs_no_projection_and_leaves_no_target_out(tmp_path, m
             student_view, batch["decoder_input_tokens"], batch["image_index"], batch["target_mask"]
         ).softmax(-1)
     torch.testing.assert_close(probs, expected.gather(1, ids), rtol=1e-3, atol=1e-4)
+
+
+def test_a_student_with_the_teachers_wordpieces_learns_its_whole_distribution(git, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    state, train_set, val_set, teacher = make_all(git, TOKENIZER="teacher", DISTILL_TEMPERATURE=2.0, DISTILL_TOP_K=8)
+    assert all(state.tokenizer.encode(text) == teacher.encode([text])[0][0] for text in train_set.captions)
+    lesson = make_lesson(teacher, train_set.captions, train_set.tokens, state.tokenizer)
+    assert lesson.projection.rows is None and lesson.supervised == 1
+    prepare_teaching(state, train_set, val_set)
+    train(RUN_NAME="same", DISTILL="git", TEACHER_MODEL_NAME=git, TOKENIZER="teacher", DISTILL_TOP_K=8)
+    loaded = load_captioner(tmp_path / "checkpoints" / "same" / "best").tokenizer
+    assert loaded.hash == state.tokenizer.hash
+    folder = tmp_path / "checkpoints" / "same" / "best"
+    ids = state.tokenizer.encode("a large red circle")
+    exported = read_tokenizer(folder / "vocab.json", folder / "merges.txt")
+    assert exported.decode(ids[1:-1]) == loaded.decode(ids) == "a large red circle"
 
 
 def test_a_cut_caption_is_not_taught_where_it_was_cut(git, tmp_path, monkeypatch):
@@ -236,7 +254,7 @@ def test_a_worse_teacher_and_one_that_never_ends_are_said(made, capsys):
     ({"DISTILL": "git", "TEACHER_MODEL_NAME": "./nowhere"}, "is not here"),
     ({"DISTILL": "momentum"}, "needs EMA_DECAY"),
     ({"DISTILL": "git", "TEACHER_MODEL_NAME": "x/y", "DISTILL_ALPHA": 0}, "both 0"),
-    ({"DISTILL": "git", "TEACHER_MODEL_NAME": "x/y", "DISTILL_TOP_K": 300}, "below VOCAB_SIZE"),
+    ({"TOKENIZER": "teacher"}, "needs TEACHER_MODEL_NAME"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_taught_with_are_refused(changes, words):
     with pytest.raises(SettingsError, match=words):
@@ -248,6 +266,29 @@ def test_a_teacher_that_is_none_is_refused_in_one_line(tmp_path):
         with pytest.raises(UserError, match=words) as caught:
             load_teacher(name, CPU)
         assert "\n" not in str(caught.value)
+
+
+def test_as_many_likeliest_tokens_as_the_vocabulary_has_are_refused(made):
+    state, train_set, val_set, _ = made
+    state.settings = state.settings.replace(DISTILL_TOP_K=len(state.tokenizer))
+    with pytest.raises(UserError, match="below the 300 tokens"):
+        prepare_teaching(state, train_set, val_set)
+
+
+def test_a_folder_without_captions_gets_the_teachers_and_is_a_dataset_then(git, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = prepare(tiny_settings())
+    folder = tmp_path / "photos"
+    shutil.copytree(data.image_dir, folder)
+    (folder / "broken.png").write_bytes(b"no picture")
+    teacher_captions.main(["--teacher", str(git), "--images", str(folder), "--beam", "2"])
+    assert "left out     1 " in capsys.readouterr().out
+    first = (folder / "captions.jsonl").read_text().splitlines()
+    assert len(first) == 40 and set(json.loads(first[0])) == {"image", "caption"}
+    (folder / "captions.jsonl").write_text("\n".join(first[:30]) + '\n{"image": "cut in the mid')  # a kill
+    teacher_captions.main(["--teacher", str(git), "--images", str(folder), "--beam", "2"])
+    assert sorted((folder / "captions.jsonl").read_text().splitlines()) == sorted(first)
+    assert len(prepare(tiny_settings(DATASET="folder", RAW_DIR=str(folder))).captions) == 40
 
 
 def test_a_stopped_file_goes_on_where_it_was(made):

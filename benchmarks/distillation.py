@@ -1,0 +1,125 @@
+"""What distillation buys: one student alone and with each kind of it, several seeds each, beside its teacher.
+
+    python -m benchmarks.distillation --raw-dir PATH --encoder FOLDER_OF_EFFICIENTNET_LITE0 --teacher TEACHER
+    python -m benchmarks.distillation ... --kinds alone logits --strong ANOTHER_TEACHER --weak ANOTHER_TEACHER
+
+Each run is train.py with --preset flickr8k-distill and the flags of its kind, in --checkpoint-dir/<kind>-<seed>; what is
+there and finished is not run again, and a run that was stopped goes on. The table has CIDEr-D and BLEU-4 of the dev
+split (beam 3) and the training time without the caches, as a multiple of that of the student alone with the same seed.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import train
+from benchmarks.side_by_side import command, make_parser, markdown, report, set_up
+from errors import UserError, run_script
+
+KINDS = {
+    "alone": ["--distill", "none"],
+    "momentum": ["--distill", "momentum"],
+    "logits": ["--distill", "git"],
+    "captions": ["--distill", "git", "--distill-alpha", "0", "--distill-captions", "0.5"],
+    "mix": ["--distill", "git", "--distill-captions", "0.5"],
+    "features": ["--distill", "git", "--distill-alpha", "0", "--distill-cache", "false",
+                 "--distill-features", "projection=git.visual_projection"],
+    "strong": ["--distill", "git"],
+    "weak": ["--distill", "git"],
+}  # fmt: skip
+MEANING = {
+    "alone": "no teacher",
+    "momentum": "its own moving average",
+    "logits": "the teacher's predictions",
+    "captions": "half of the captions the teacher's",
+    "mix": "its predictions and its captions",
+    "features": "its image tokens, through hooks",
+    "strong": "predictions of the strong teacher",
+    "weak": "predictions of the weak teacher",
+}
+
+
+def run(kind: str, seed: int, arguments) -> None:
+    """One run to its end. Raises UserError where it was stopped."""
+    name, parent = f"{kind}-{seed}", Path(arguments.checkpoint_dir)
+    if (parent / name / "evaluation.json").is_file():
+        return
+    teacher = {"strong": arguments.strong, "weak": arguments.weak}.get(kind, arguments.teacher)
+    flags = ["--preset", "flickr8k-distill", *KINDS[kind], "--raw-dir", arguments.raw_dir, "--seed", str(seed)]
+    flags += ["--encoder-model-name", arguments.encoder, "--teacher-model-name", teacher, "--run-name", name]
+    flags += ["--checkpoint-dir", str(parent), *arguments.flags]
+    if list((parent / name).glob("checkpoint_step_*.pt")):
+        flags += ["--resume-checkpoint-path", "latest"]
+    print(f"{name}: python train.py {' '.join(flags)}", file=sys.stderr)
+    with set_up():
+        train.main(flags)
+    if not (parent / name / "evaluation.json").is_file():
+        raise UserError(f"the run {name} was stopped; the same command goes on with it")
+
+
+def outcome(kind: str, seed: int, parent: Path) -> dict:
+    """Scores of best/ on dev, and the seconds of training."""
+    folder = parent / f"{kind}-{seed}"
+    result = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    history = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {
+        "kind": kind,
+        "seed": seed,
+        "cider": result["scores"]["CIDEr-D"]["score"],
+        "bleu": result["scores"]["BLEU-4"]["score"],
+        "distinct": result["collapse"]["distinct"],
+        "seconds": sum(record["seconds"] for record in history),
+    }
+
+
+def across(values: list[float], form: str = ".3f") -> str:
+    """Mean (smallest to largest)."""
+    mean = format(statistics.mean(values), form)
+    return mean if len(values) == 1 else f"{mean} ({min(values):{form}} to {max(values):{form}})"
+
+
+def summary(rows: list[dict], kinds: list[str]) -> str:
+    """Markdown: a line a kind, its gain over the student alone seed by seed."""
+    alone = {row["seed"]: row for row in rows if row["kind"] == "alone"}
+    lines = []
+    for kind in kinds:
+        own = [row for row in rows if row["kind"] == kind]
+        twins = [row for row in own if row["seed"] in alone and kind != "alone"]
+        lines.append([
+            kind, MEANING[kind], across([row["cider"] for row in own]), across([row["bleu"] for row in own]),
+            across([row["distinct"] for row in own], ".0%"),
+            across([row["cider"] - alone[row["seed"]]["cider"] for row in twins], "+.3f") if twins else "",
+            across([row["seconds"] / alone[row["seed"]]["seconds"] for row in twins], ".2f") if twins else "",
+        ])  # fmt: skip
+    head = ["", "learns from", "CIDEr-D", "BLEU-4", "distinct", "gain in CIDEr-D, seed by seed", "training time"]
+    return markdown(head, lines)
+
+
+def main(argv: list[str]) -> None:
+    parser = make_parser("distillation", __doc__, repeats=None)
+    parser.add_argument("--raw-dir", required=True, help="Flickr8k as downloaded")
+    parser.add_argument("--encoder", required=True, help="the student's encoder, a folder or Hub id")
+    parser.add_argument("--teacher", required=True, help="TEACHER_MODEL_NAME of all kinds but strong and weak")
+    parser.add_argument("--strong", help="another teacher, for the kind strong")
+    parser.add_argument("--weak", help="another teacher, for the kind weak")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["alone", "momentum", "logits", "captions", "mix"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--checkpoint-dir", default="checkpoints/distillation", help="where the runs are kept")
+    parser.add_argument("--flags", nargs="...", default=[], help="what follows goes to train.py, for all runs alike")
+    arguments = parser.parse_args(argv)
+    for kind in ("strong", "weak"):
+        if kind in arguments.kinds and not getattr(arguments, kind):
+            raise UserError(f"the kind {kind} needs --{kind}, a teacher of its own")
+    rows = []
+    for seed in arguments.seeds:
+        for kind in arguments.kinds:
+            run(kind, seed, arguments)
+            rows.append(outcome(kind, seed, Path(arguments.checkpoint_dir)))
+    text = summary(rows, arguments.kinds)
+    report(rows, f"{text}\n\nMean (smallest to largest) over seeds {arguments.seeds}.", command("distillation", argv),
+           arguments.output)  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,257 @@
+"""What a captioner costs: parameters, bytes on disk, pictures a second, peak memory; and Side, any captioner compared.
+
+    side = load_side("checkpoints/student/best", device)            # of train.py, or a folder of GIT as a teacher
+    costs, setup = measure_costs(outcomes, pictures, batch_size=32)  # one dict a side, and what they were measured on
+
+Speed is measured in turn in this process, peak memory in a process of its own for each side, `python compare_costs.py
+--measure JOB` with a JSON file that names side, options and pictures: two models in one process cannot be told apart.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.side_by_side import in_turn, processor, rates, run_python
+from errors import UserError, run_script
+from evaluate import Pictures, caption_all, spread
+from images import load_image
+from settings import Settings, constants
+
+MIN_TIMED = 64  # pictures whose captioning is timed, or one batch if that is more
+REPEATS = 3
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")  # a folder's weights are those of the first that it has
+
+
+@dataclass
+class Side:
+    """A captioner as a comparison needs it; evaluate_pictures() takes it in a Captioner's place."""
+
+    path: str
+    model: object  # nn.Module with .device
+    image_processor: object
+    caption_pixels: Callable  # (pixels, DecodingOptions) -> for each picture its (text, Caption) pairs, best first
+    max_seq_len: int
+    settings: Settings  # for BEAM_SIZE, LENGTH_PENALTY and PRECISION
+    data: Path | None  # what it was trained on; None where it does not say
+
+    def read(self, paths: list[Path]):
+        from encoder import prepare_pixels
+
+        return prepare_pixels(self.image_processor, [load_image(path) for path in paths])
+
+
+def load_side(path: str, device) -> Side:
+    """Anything that captions, on the device: a best/ or GIT folder, a checkpoint file, a Hub id. Raises UserError."""
+    if is_git(Path(path)):
+        return load_git_side(path, device)
+    from bundle import load_captioner
+
+    captioner = load_captioner(path, device)
+    settings = constants().replace(**captioner.config["settings"])
+    return Side(
+        path,
+        captioner.model,
+        captioner.image_processor,
+        captioner.caption_pixels,
+        max_seq_len=captioner.model.architecture["decoder_max_seq_len"],
+        settings=settings,
+        data=settings.data_path,
+    )
+
+
+def is_git(folder: Path) -> bool:
+    from teacher import model_type
+
+    try:
+        return model_type(folder) == "git"
+    except UserError:  # a file, a Hub id, or a folder whose trouble load_captioner names
+        return False
+
+
+def load_git_side(path: str, device) -> Side:
+    """GIT, which knows no settings of ours: it captions as config.py says."""
+    from git_model import load_git
+
+    parts, settings = load_git(path), constants()
+    parts.model.to(device)
+    return Side(
+        path,
+        parts.model,
+        parts.image_processor,
+        partial(git_captions, parts),
+        max_seq_len=min(parts.model.config.max_position_embeddings, settings.MAX_SEQ_LEN),
+        settings=settings,
+        data=None,
+    )
+
+
+def git_captions(parts, pixels, options) -> list[list[tuple]]:
+    """GitParts, pixels (U, 3, H, W) -> for each picture its one (text, Caption), as Captioner.caption_pixels has it."""
+    import torch
+
+    from decoding import to_caption
+    from encoder import quiet_transformers
+
+    steps = []  # of each (rows so far (R, t), their N likeliest next tokens (R, N), log-probabilities of those (R, N))
+
+    def remember(rows, scores):
+        # generate's output_scores would keep the whole vocabulary of every step, and count as memory that GIT needs.
+        # It goes on with 2 * beams continuations at most, so what it chooses is among as many of each row
+        likeliest = scores.log_softmax(-1).topk(min(2 * options.beam_size, scores.shape[-1]))
+        steps.append((rows, likeliest.indices, likeliest.values))
+        return scores
+
+    penalty = {"length_penalty": options.length_penalty} if options.beam_size > 1 else {}
+    with torch.inference_mode(), quiet_transformers():
+        tokens = parts.model.generate(
+            pixel_values=pixels.to(parts.model.device), num_beams=options.beam_size, do_sample=False,
+            max_new_tokens=options.max_seq_len - 1, logits_processor=[remember], **penalty,
+        )  # fmt: skip
+        end_id = parts.tokenizer.sep_token_id
+        kept = (tokens[:, :-1] == end_id).cumsum(1) == 0  # (U, T): no [SEP] before it, so [SEP] itself counts
+        total = log_probabilities(tokens, steps).masked_fill(~kept, 0).sum(1)
+        scores = total / kept.sum(1) ** penalty.get("length_penalty", 1.0)  # greedy: the mean, as in decoding.greedy()
+    texts = parts.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return [
+        [(" ".join(text.split()), to_caption(row, score, end_id))]
+        for text, row, score in zip(texts, tokens[:, 1:].tolist(), scores.tolist())
+    ]
+
+
+def log_probabilities(tokens, steps: list[tuple]):
+    """tokens (U, 1 + T) from [CLS] on -> (U, T), what each token added at its step to the row it continued."""
+    import torch
+
+    images, gained = torch.arange(len(tokens), device=tokens.device), []
+    for t, (rows, likeliest, values) in zip(range(1, tokens.shape[1]), steps):
+        rows = rows.view(len(tokens), -1, t)
+        parent = images * rows.shape[1] + (rows == tokens[:, None, :t]).all(2).int().argmax(1)  # holds what came before
+        gained.append(values[parent].masked_fill(likeliest[parent] != tokens[:, t, None], 0).sum(1))
+    return torch.stack(gained, 1)
+
+
+def measure_costs(outcomes: list, pictures: Pictures, batch_size: int) -> tuple[list[dict], dict]:
+    """What each compare.Outcome's side costs, and what that was measured on."""
+    import torch
+
+    numbers = spread(max(MIN_TIMED, batch_size), len(pictures.paths))
+    paths = [pictures.paths[i] for i in numbers]
+    speeds = captioning_speeds(outcomes, paths, batch_size)
+    costs = [
+        {
+            "parameters": sum(parameter.numel() for parameter in each.side.model.parameters()),
+            "weights_bytes": weights_on_disk(each.side.path),
+            "pictures_per_second": speed,
+            "peak_memory_bytes": peak_of_own_process(each, paths, batch_size),
+        }
+        for each, speed in zip(outcomes, speeds)
+    ]
+    device = outcomes[0].side.model.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    setup = {"device": str(device), "device_name": name, "threads": torch.get_num_threads()}
+    return costs, setup | {"pictures": len(paths), "batch_size": batch_size, "repeats": REPEATS}
+
+
+def captioning_speeds(outcomes: list, paths: list[Path], batch_size: int) -> list[list[float]]:
+    """Pictures a second of each side in each repeat: encoder and decoding of prepared pixels, A and B in turn."""
+
+    def prepare(each) -> Callable[[], list]:
+        pixels = each.side.read(paths)
+        return lambda: caption_subset(
+            each.side, each.options, each.precision, lambda numbers: pixels[numbers], len(paths), batch_size
+        )
+
+    works = {each.name: prepare(each) for each in outcomes}
+    seconds = in_turn(works, REPEATS)  # captions are read back to the CPU, so a GPU has finished when they are there
+    return [rates(len(paths), seconds[each.name]) for each in outcomes]
+
+
+def caption_subset(side: Side, options, precision: str, read: Callable, count: int, batch_size: int) -> None:
+    import torch
+
+    from optimization import autocast
+
+    with autocast(side.model.device, getattr(torch, precision)):
+        caption_all(side, read, list(range(count)), options, batch_size)
+
+
+def weights_on_disk(path: str) -> int:
+    """Bytes of the files that hold the weights."""
+    place = Path(path)
+    if not place.exists():
+        from hub import download
+
+        place = Path(download(path))  # from its cache, as it has been loaded
+    if place.is_file():
+        return place.stat().st_size
+    sizes = [[file.stat().st_size for file in place.glob(f"*{suffix}")] for suffix in WEIGHT_SUFFIXES]
+    return sum(next(filter(None, sizes), []))
+
+
+def peak_of_own_process(each, paths: list[Path], batch_size: int) -> int | None:
+    """Bytes at the peak of a process that does nothing but load the side and caption; None where that is not known."""
+    job = {
+        "path": each.side.path,
+        "device": str(each.side.model.device),
+        "precision": each.precision,
+        "options": asdict(each.options),
+        "pictures": [str(path) for path in paths],
+        "batch_size": batch_size,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(job), encoding="utf-8")
+        try:
+            result = run_python("the process", __file__, "--measure", str(file))
+        except UserError as error:  # out of memory, say: no reason to lose the captions of a whole split
+            print(f"warning: the memory of {each.name} is not measured: {error}", file=sys.stderr)
+            return None
+    return json.loads(result.stdout.splitlines()[-1])["peak_memory_bytes"]
+
+
+def measure(job: dict) -> int | None:
+    """In the process of its own: load, caption, and the peak in bytes."""
+    import torch
+
+    from decoding import DecodingOptions
+
+    side, paths = load_side(job["path"], torch.device(job["device"])), [Path(path) for path in job["pictures"]]
+    options = DecodingOptions(**job["options"])
+
+    def read(numbers: list[int]):
+        return side.read([paths[i] for i in numbers])
+
+    caption_subset(side, options, job["precision"], read, len(paths), job["batch_size"])
+    on_gpu = side.model.device.type == "cuda"
+    return torch.cuda.max_memory_allocated(side.model.device) if on_gpu else peak_resident_set()
+
+
+def peak_resident_set() -> int | None:
+    """Bytes. Not ru_maxrss on Linux: a new process starts with that of the process that started it."""
+    try:
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python compare_costs.py", description="For people: python evaluate.py --compare A B."
+    )
+    parser.add_argument("--measure", metavar="JOB", required=True, help="print the peak memory of the job in this file")
+    job = json.loads(Path(parser.parse_args(argv).measure).read_text(encoding="utf-8"))
+    print(json.dumps({"peak_memory_bytes": measure(job)}))
+
+
+if __name__ == "__main__":
+    run_script(main)

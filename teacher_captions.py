@@ -1,0 +1,101 @@
+"""Caption a folder of pictures that has no captions with a teacher, as a dataset for its student:
+
+    python teacher_captions.py --teacher microsoft/git-base-coco --images photos/       # writes photos/captions.jsonl
+    python train.py --dataset folder --raw-dir photos/
+
+The pictures' captions are the teacher's best beams (sequence-level distillation, Kim & Rush 2016, arXiv 1606.07947).
+Stopped and started again it goes on with the pictures that have none yet. For training pictures that do have captions,
+DISTILL_CAPTIONS mixes the teacher's in instead.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from errors import UserError, run_script
+from images import ImageError, find_pictures, load_image
+
+BATCH = 8  # pictures captioned at once
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python teacher_captions.py", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--teacher", required=True, help="as TEACHER_MODEL_NAME: Hub id, folder or checkpoint_*.pt")
+    parser.add_argument("--images", required=True, help="folder of pictures; captions.jsonl is written there")
+    parser.add_argument("--beam", type=int, default=5, help="beams of beam search, 1 is greedy")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def captioned(file: Path) -> set[str]:
+    """The pictures that an earlier start has captioned; a last line that a kill cut short is cut off."""
+    if not file.exists():
+        return set()
+    *lines, rest = file.read_bytes().split(b"\n")
+    if not all(map(is_ours, lines)):
+        raise UserError(f"{file} was not written by this script and is left as it is; move it to caption anew")
+    if rest:
+        os.truncate(file, file.stat().st_size - len(rest))
+    return {json.loads(line)["image"] for line in lines}
+
+
+def is_ours(line: bytes) -> bool:
+    try:
+        return set(json.loads(line)) == {"image", "caption"}
+    except ValueError:
+        return False
+
+
+def main(argv: list[str]) -> int:
+    from tqdm import tqdm  # what follows takes seconds to import
+
+    from optimization import pick_device
+    from teacher import load_teacher
+
+    arguments = parse_arguments(argv)
+    folder = Path(arguments.images)
+    if not folder.is_dir():
+        raise UserError(f"--images {folder} is no folder here")
+    if arguments.beam < 1:
+        raise UserError("--beam must be 1 or more")
+    file = folder / "captions.jsonl"
+    done = captioned(file)
+    names = [str(path.relative_to(folder)) for path in find_pictures([str(folder)])]
+    todo = [name for name in names if name not in done]
+    teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
+    left_out = []
+    with open(file, "a", encoding="utf-8") as output, tqdm(
+        total=len(names), initial=len(names) - len(todo), desc="captioning", unit=" pictures", disable=None, leave=False
+    ) as bar:  # fmt: skip
+        for start in range(0, len(todo), BATCH):
+            batch = todo[start : start + BATCH]
+            good, images = readable(folder, batch, left_out)
+            rows = teacher.captions(teacher.pixels(images), arguments.beam) if images else []
+            for name, row in zip(good, rows):
+                output.write(json.dumps({"image": name, "caption": row[0]}, ensure_ascii=False) + "\n")
+            output.flush()
+            bar.update(len(batch))
+    if left_out:
+        print(f"left out     {len(left_out)} pictures, {left_out[0]}")
+    print(f"written      {len(names) - len(left_out):,} captions, {file}")
+    print(f"next         python train.py --dataset folder --raw-dir {folder}")
+    return 0
+
+
+def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list]:
+    """The names and pictures that can be read; what cannot is added to left_out."""
+    good, images = [], []
+    for name in names:
+        try:
+            images.append(load_image(folder / name))
+            good.append(name)
+        except ImageError as error:
+            left_out.append(str(error))
+    return good, images
+
+
+if __name__ == "__main__":
+    run_script(main)
