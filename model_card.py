@@ -34,12 +34,14 @@ python inference.py photo.jpg --checkpoint PATH_OR_ID_OF_THIS_FOLDER
 ## Training
 
 Batch size {batch} x {accumulation}, learning rate {lr}, label smoothing {smoothing}, seed {seed}; every setting is in
-`config.json`. The licence of the pictures and of the encoder's weights also holds for what was made from them.
+`config.json`.{taught} The licence of the pictures and of the encoder's weights also holds for what was made from them.
 """
 
 
-def model_card(model: nn.Module, settings: Settings, record: dict, results: dict | None = None) -> str:
-    """record is the epoch's line of log.jsonl, results those of evaluate.py once there are any."""
+def model_card(
+    model: nn.Module, settings: Settings, record: dict, results: dict | None = None, findings: dict | None = None
+) -> str:
+    """record: the epoch's line of log.jsonl; results: those of evaluate.py; findings: what examining a teacher found."""
     rows = [
         f"| validation loss | {record['val_loss']:.4f} |",
         f"| training loss | {record['train_loss']:.4f} |"
@@ -66,4 +68,24 @@ def model_card(model: nn.Module, settings: Settings, record: dict, results: dict
         lr=settings.LEARNING_RATE,
         smoothing=settings.LABEL_SMOOTHING,
         seed=settings.SEED,
+        taught=how_taught(settings, findings or {}),
     )
+
+
+def how_taught(settings: Settings, findings: dict) -> str:
+    """A sentence on distillation; nothing of the teacher itself is in the model."""
+    if settings.DISTILL is None:
+        return ""
+    if settings.DISTILL == "momentum":
+        return f" It also learned from the moving average of its own weights (share {settings.DISTILL_ALPHA:g})."
+    parts = []
+    if settings.DISTILL_ALPHA:
+        found = f", {findings['supervised']:.0%} of the targets" if findings else ""
+        kept = f"{settings.DISTILL_TOP_K} likeliest tokens{found}"
+        parts.append(f"its predictions (share {settings.DISTILL_ALPHA:g}, {kept})")
+    if settings.DISTILL_CAPTIONS:
+        parts.append(f"its captions in {settings.DISTILL_CAPTIONS:.0%} of the pairs")
+    if settings.DISTILL_FEATURES:
+        parts.append(f"its features ({settings.DISTILL_FEATURES})")
+    teacher = settings.TEACHER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
+    return f" It also learned from the teacher {teacher}: {', '.join(parts)}."

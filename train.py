@@ -215,7 +215,8 @@ def finish(run: Run, val_dataset: ImageTextDataset, uploader) -> None:
     results, captions = evaluate_pictures(captioner, read, pictures, options, run.dtype, best)
     write_atomically(run.folder / "evaluation.json", as_json(results, pictures, captions, str(best)))
     record = run.progress.history[run.progress.best_epoch - 1]
-    write_atomically(best / "README.md", model_card(captioner.model, settings, record, results))
+    findings = run.teaching.findings if run.teaching else None
+    write_atomically(best / "README.md", model_card(captioner.model, settings, record, results, findings))
     uploader.upload(best, "Model card with the final numbers")
     print(format_results(results))
 

@@ -214,6 +214,8 @@ def test_a_run_with_a_teacher_ends_in_a_captioner_without_it(tmp_path, git, monk
     monkeypatch.chdir(tmp_path)
     train(RUN_NAME="taught", DISTILL="git", TEACHER_MODEL_NAME=git, DISTILL_TOP_K=16)
     assert re.search(r"teacher +predicts \d+\.\d% of our targets", capsys.readouterr().out)
+    card = (tmp_path / "checkpoints" / "taught" / "best" / "README.md").read_text()
+    assert re.search(r"learned from the teacher git: its predictions \(share 0.5, 16 likeliest tokens, \d+%", card)
     train(RUN_NAME="alone")
     taught, alone = (load_weights(sorted((tmp_path / "checkpoints" / name).glob("checkpoint_step_*"))[-1])
                      for name in ("taught", "alone"))  # fmt: skip
