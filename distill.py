@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from loss import CaptionLoss, RowLoss, caption_logits, cross_entropy
 
+TINY = 1e-37  # probability below which float32 has none
+
 
 def kd_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temperature: float = 1.0) -> Tensor:
     """KL divergence of the teacher's distribution from the student's, logits (..., V) each, times temperature ** 2.
@@ -49,13 +51,13 @@ def sparse_kl(logits: Tensor, ids: Tensor, probs: Tensor, temperature: float = 1
     if ids.shape[1] >= logits.shape[1]:
         raise ValueError(f"{ids.shape[1]} tokens are kept of {logits.shape[1]}: expected fewer, the rest is an event")
     log_q = (logits / temperature).log_softmax(-1)
-    rest = (1 - probs.sum(1)).clamp_min(0)
-    log_rest = log_q.scatter(1, ids, float("-inf")).logsumexp(1)  # not log(1 - sum), which is lost in rounding
-    losses = torch.xlogy(probs, probs).sum(1) - (probs * log_q.gather(1, ids)).sum(1)
-    losses += torch.xlogy(rest, rest) - rest * log_rest
-    wanted = rest[:, None] * (log_q - log_rest[:, None]).clamp_max(0).exp()  # shared out as the student does
-    gradients = log_q.exp() - wanted.scatter(1, ids, probs)
-    return temperature**2 * losses, temperature * gradients
+    log_kept, rest = log_q.gather(1, ids), (1 - probs.sum(1)).clamp_min(0)
+    others = log_q.exp_().scatter_(1, ids, 0.0)
+    mass = others.sum(1).clamp_min(TINY)  # not 1 - the kept ones, which is lost in rounding
+    losses = torch.xlogy(probs, probs).sum(1) - (probs * log_kept).sum(1)
+    losses += torch.xlogy(rest, rest) - rest * mass.log()
+    gradients = others.mul_((1 - rest / mass)[:, None]).scatter_(1, ids, log_kept.exp() - probs)
+    return temperature**2 * losses, gradients.mul_(temperature)
 
 
 def blend(plain: Callable, teaching: Callable, weights: Tensor) -> Callable:

@@ -2,7 +2,7 @@
 
     python evaluate.py --checkpoint checkpoints/my-run/best --split val --beam 5 --output results.json
     python evaluate.py --checkpoint user/name --split test --data-dir PATH     # a dataset as downloaded, or prepared
-    python evaluate.py --compare checkpoints/one/best checkpoints/other/best   # two, or a GIT folder and one: compare.py
+    python evaluate.py --compare path/to/git checkpoints/student/best          # two side by side, GIT too: compare.py
 
 Prints captions beside their references, the scores and the collapse alarm; --output holds every caption with its own
 scores. Without --checkpoint the newest checkpoints/*/best is taken, without --data-dir the data it was trained on.
