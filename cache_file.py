@@ -1,10 +1,11 @@
 """Files of results that took long to make: resumable while they grow, checked when they are opened, never stale.
 
-    path = cache_path(folder, "train", inputs)          # named by all that the content depends on
-    make_cache(path, total, produce, about)             # produce(done) yields (number of items, their bytes)
+    cache = CacheFile(folder / "train", inputs)             # named by all that the content depends on
+    note = cache.make(total, num_bytes, produce, ...)       # produce(done) yields (number of items, their bytes)
+    cache.path                                              # folder/train-0123456789ab.bin
 
-Beside PATH.bin lies PATH.json with its checksum and what `about` holds. A stopped build goes on where it was; a second
-process waits for the first, then finds the file.
+Beside it lies the note, a .json of its checksum, its inputs and what about() finds. A stopped build goes on where it
+was; a second process waits for the first, then finds the file.
 """
 
 import hashlib
@@ -26,25 +27,30 @@ BLOCK = 2**26  # bytes read at once for a checksum
 NOTE_EVERY = 5.0  # seconds of work that a kill can lose
 
 
-def cache_path(folder: Path, name: str, inputs: dict) -> Path:
-    """inputs: plain types; any other value of one is another file."""
-    key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
-    return folder / f"{name}-{key}.bin"
+class CacheFile:
+    """One file; inputs: plain types, all that decides its content, so that any other value of one is another file."""
 
+    def __init__(self, stem: Path, inputs: dict, suffix: str = ".bin"):
+        self.inputs = json.dumps(inputs, sort_keys=True)
+        self.path = stem.with_name(f"{stem.name}-{hashlib.sha256(self.inputs.encode()).hexdigest()[:12]}{suffix}")
 
-def make_cache(
-    path: Path, num_bytes: int, total: int, produce: Callable[[int], Iterator[tuple[int, bytes]]], desc: str, unit: str,
-    about: Callable[[], dict] = dict, advice: str = "",
-) -> dict:  # fmt: skip
-    """Make the file of `total` items where it is not there and whole -> its note; about() is asked when it is done.
+    def make(
+        self, total: int, num_bytes: int, produce: Callable[[int], Iterator[tuple[int, bytes]]], desc: str,
+        about: Callable[[], dict] = dict, advice: str = "",
+    ) -> dict:  # fmt: skip
+        """Make the file of so many pictures where it is not there and whole -> its note; about() is asked at the end.
 
-    Raises UserError where the disk has no room for num_bytes; advice says what else could be done.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not is_whole(path):
-            build(path, num_bytes, total, produce, desc, unit, about, advice)
-    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        Raises UserError where the disk has no room for num_bytes (advice says what else could be done), and for a file
+        under this name that was made from something else.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            if not is_whole(self.path):
+                build(self, total, num_bytes, produce, desc, about, advice)
+        note = json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8"))
+        if note.get("inputs", self.inputs) != self.inputs:
+            raise UserError(f"{self.path} was made from other inputs than its name says; delete it to make it anew")
+        return note
 
 
 def is_whole(path: Path) -> bool:
@@ -67,14 +73,15 @@ def checksum(path: Path) -> int:
     return value
 
 
-def build(path: Path, num_bytes: int, total: int, produce, desc: str, unit: str, about, advice: str) -> None:
+def build(cache: CacheFile, total: int, num_bytes: int, produce, desc: str, about, advice: str) -> None:
     """Make what is missing. A stop loses at most NOTE_EVERY seconds: the note says how much of the file counts."""
+    path = cache.path
     part, note = path.with_suffix(".part"), path.with_suffix(".part.json")
     state = {"done": 0, "bytes": 0, "crc32": 0}
     if part.is_file() and note.is_file() and "bytes" in (noted := json.loads(note.read_text(encoding="utf-8"))):
         state = noted
     check_space(part.parent, num_bytes - state["bytes"], advice)
-    bar = tqdm(total=total, initial=state["done"], desc=desc, unit=f" {unit}", leave=False, disable=None)
+    bar = tqdm(total=total, initial=state["done"], desc=desc, unit=" pictures", leave=False, disable=None)
     with open(part, "r+b" if state["done"] else "wb") as file:
         file.seek(state["bytes"])
         noted = time.monotonic()
@@ -93,7 +100,8 @@ def build(path: Path, num_bytes: int, total: int, produce, desc: str, unit: str,
                 noted = time.monotonic()
         file.truncate()
     bar.close()
-    write_atomically(path.with_suffix(".json"), json.dumps({"crc32": state["crc32"], **about()}))
+    note_of_whole = {"crc32": state["crc32"], "inputs": cache.inputs, **about()}
+    write_atomically(path.with_suffix(".json"), json.dumps(note_of_whole))
     os.replace(part, path)
     note.unlink(missing_ok=True)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from cache_file import cache_path, make_cache, size
+from cache_file import CacheFile, size
 from encoder import describe_encoder, token_shape
 from optimization import autocast
 from settings import Settings
@@ -76,16 +76,15 @@ def cached_features(
     tokens, width = token_shape(encoder, image_processor)
     shape = (dataset.views, len(dataset.names), tokens, width)
     inputs = describe_inputs(encoder, image_processor, dataset, shape, dtype)
-    features = Features(cache_path(settings.data_path / "features", dataset.split, inputs), shape)
+    cache = CacheFile(settings.data_path / "features" / dataset.split, inputs)
 
     def produce(done: int) -> Iterator[tuple[int, bytes]]:
         return encode(encoder, dataset, done, settings.NUM_WORKERS, device, dtype)
 
-    total = shape[0] * shape[1]
     num_bytes = 2 * int(np.prod(shape))
-    make_cache(features.path, num_bytes, total, produce, f"encoding {dataset.split}", "pictures", advice=ADVICE)
-    print(f"features     {size(num_bytes)}, {features.path}")
-    return features
+    cache.make(shape[0] * shape[1], num_bytes, produce, f"encoding {dataset.split}", advice=ADVICE)
+    print(f"features     {size(num_bytes)}, {cache.path}")
+    return Features(cache.path, shape)
 
 
 def describe_inputs(encoder, image_processor, dataset, shape: tuple, dtype: torch.dtype) -> dict:

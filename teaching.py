@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cache_file import cache_path, make_cache, size
+from cache_file import CacheFile, size
 from errors import UserError
 from evaluate import spread
 from features import describe_pictures
@@ -97,19 +97,20 @@ class Course:
 
     def captions(self) -> list[str]:
         """For each training picture the teacher's beam that is nearest to the references by CIDEr-D."""
-        path = cache_path(self.folder, "captions", self.inputs(beams=self.settings.DISTILL_BEAMS))
+        cache = CacheFile(self.folder / "captions", self.inputs(beams=self.settings.DISTILL_BEAMS), ".jsonl")
         total, started = len(self.train_set.names), time.perf_counter()
 
         def produce(done: int) -> Iterator[tuple[int, bytes]]:
             cider = CiderD([[words(reference) for reference in row] for row in self.train_set.references])
             for numbers, rows in self.candidates(done):
                 best = [max(row, key=lambda text: cider.score(words(text), n)) for n, row in zip(numbers, rows)]
-                yield len(best), "".join(json.dumps(text) + "\n" for text in best).encode()
+                named = [{"image": self.train_set.names[n], "caption": text} for n, text in zip(numbers, best)]
+                yield len(named), "".join(json.dumps(line) + "\n" for line in named).encode()
 
-        make_cache(path, 200 * total, total, produce, "teacher's captions", "pictures", advice="")
-        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        print(f"captions     {len(found):,} of the teacher, {len(set(found)) / total:.0%} distinct, {path}"
-              f"{took(started)}")  # fmt: skip
+        cache.make(total, 200 * total, produce, "teacher's captions")
+        found = [json.loads(line)["caption"] for line in cache.path.read_text(encoding="utf-8").splitlines()]
+        distinct = len(set(found)) / total
+        print(f"captions     {total:,} of the teacher, {distinct:.0%} distinct, {cache.path}{took(started)}")
         return found
 
     def candidates(self, done: int) -> Iterator[tuple[range, list[list[str]]]]:
@@ -131,7 +132,7 @@ class Course:
         counts = [len(row) - 1 for row in tokens]
         inputs = self.inputs(vocabulary=self.run.tokenizer.hash, top_k=top_k, longest=self.settings.MAX_SEQ_LEN,
                              temperature=self.settings.DISTILL_TEMPERATURE)  # fmt: skip
-        path, lessons = cache_path(self.folder, "targets", inputs), []
+        cache, lessons = CacheFile(self.folder / "targets", inputs), []
 
         def produce(done: int) -> Iterator[tuple[int, bytes]]:
             lessons.append(self.lesson())
@@ -141,10 +142,11 @@ class Course:
             return examine(self.teacher, lessons[0], self.val_set, self.run)
 
         num_bytes, started = sum(counts) * record(top_k).itemsize, time.perf_counter()
-        findings = make_cache(path, num_bytes, len(self.train_set.names), produce, "teacher's predictions", "pictures",
-                              about, ADVICE)  # fmt: skip
-        print(f"targets      {size(num_bytes)}, {path}{took(started)}")
-        return Teaching(CachedTargets(path, order, counts, top_k), findings)
+        findings = cache.make(
+            len(self.train_set.names), num_bytes, produce, "teacher's predictions", about, ADVICE
+        )
+        print(f"targets      {size(num_bytes)}, {cache.path}{took(started)}")
+        return Teaching(CachedTargets(cache.path, order, counts, top_k), findings)
 
     def live_targets(self) -> Teaching:
         lesson = self.lesson()

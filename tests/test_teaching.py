@@ -16,7 +16,7 @@ import teacher_captions
 import train as train_script
 from alignment import Projection
 from bundle import load_captioner
-from cache_file import cache_path, make_cache
+from cache_file import CacheFile
 from caption_onnx import read_tokenizer
 from dataset import ImageTextDataset, make_loader, start_epoch
 from errors import UserError
@@ -171,6 +171,19 @@ def test_another_teacher_vocabulary_or_number_of_tokens_makes_another_file(made,
     assert len(list(folder.glob("targets-*.bin"))) == 3
 
 
+def test_predictions_under_the_name_of_others_are_refused(made):
+    state, train_set, val_set, _ = made
+    prepare_teaching(state, train_set, val_set)
+    (path,) = (state.settings.data_path / "teacher").glob("targets-*.bin")
+    state.settings = state.settings.replace(DISTILL_TOP_K=8)
+    prepare_teaching(state, train_set, val_set)
+    (other,) = set((state.settings.data_path / "teacher").glob("targets-*.bin")) - {path}
+    for suffix in (".bin", ".json"):
+        shutil.copy(path.with_suffix(suffix), other.with_suffix(suffix))
+    with pytest.raises(UserError, match="made from other inputs"):
+        prepare_teaching(state, train_set, val_set)
+
+
 def test_a_cached_lesson_needs_no_teacher_loaded(made, monkeypatch):
     state, train_set, val_set, _ = made
     first = prepare_teaching(state, train_set, val_set)
@@ -296,7 +309,7 @@ def test_a_folder_without_captions_gets_the_teachers_and_is_a_dataset_then(git, 
 def test_a_stopped_file_goes_on_where_it_was(made):
     state, train_set, _, teacher = made
     lesson = make_lesson(teacher, train_set.captions, train_set.tokens, state.tokenizer)
-    folder = state.settings.data_path / "teacher"
+    whole, stopped = (CacheFile(state.settings.data_path / "teacher" / name, {}) for name in ("whole", "stopped"))
 
     def produce(done, fail_at=None):
         for number, part in enumerate(produce_targets(teacher, lesson, train_set, state.settings, torch.float32, done)):
@@ -305,18 +318,17 @@ def test_a_stopped_file_goes_on_where_it_was(made):
             yield part
 
     total = len(train_set.names)
-    make_cache(cache_path(folder, "whole", {}), 0, total, produce, "", "pictures")
-    stopped = cache_path(folder, "stopped", {})
+    whole.make(total, 0, produce, "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache_file.NOTE_EVERY", -1.0)
         with pytest.raises(KeyboardInterrupt):
-            make_cache(stopped, 0, total, lambda done: produce(done, 2), "", "pictures")
-    assert json.loads(stopped.with_suffix(".part.json").read_text())["done"] == 16
-    make_cache(stopped, 0, total, produce, "", "pictures")
+            stopped.make(total, 0, lambda done: produce(done, 2), "")
+    assert json.loads(stopped.path.with_suffix(".part.json").read_text())["done"] == 16
+    stopped.make(total, 0, produce, "")
     order = [row for rows in train_set.captions_by_image() for row in rows]
     counts = [len(row) - 1 for row in train_set.tokens]
     batch = first_batch(train_set, state.settings)
-    for a, b in zip(*(CachedTargets(cache_path(folder, n, {}), order, counts, 16)(batch) for n in ("whole", "stopped"))):
+    for a, b in zip(*(CachedTargets(cache.path, order, counts, 16)(batch) for cache in (whole, stopped))):
         torch.testing.assert_close(a, b)
 
 
