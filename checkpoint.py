@@ -134,7 +134,7 @@ def restore(run, checkpoint: dict, path: Path) -> None:
         raise UserError(
             f"{path} was trained with the vocabulary of hash {checkpoint['tokenizer']['hash']}, "
             f"{run.settings.vocab_path} has hash {run.tokenizer.hash}; put the old vocab.json and "
-            "merges.txt back, or start a new run"
+            "merges.txt back (or the old TOKENIZER and teacher), or start a new run"
         )
     progress = checkpoint["progress"]
     if progress["batches_done"] and progress["num_pairs"] != run.progress.num_pairs:

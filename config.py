@@ -81,11 +81,11 @@ DISTILL: Literal["git", "momentum"] | None = None  # learn from TEACHER_MODEL_NA
 TEACHER_MODEL_NAME: str | None = None  # GIT model or captioner of this project: Hub id, folder or checkpoint_*.pt
 DISTILL_ALPHA: float = 0.5  # share of the teacher's predictions in the loss, the rest is cross-entropy; 0 to 1
 DISTILL_TEMPERATURE: float = 1.0  # softens both predictions, > 0; 1 where the teacher has another vocabulary
-DISTILL_TOP_K: int = 64  # likeliest tokens kept of a prediction, the others count as one; below the vocabulary's size
-DISTILL_CACHE: bool = True  # predict once, for whole pictures, to DATA_DIR/<DATASET>/teacher/; False: along, on the crops
+DISTILL_TOP_K: int = 64  # likeliest tokens kept of a prediction, the others count as one; below the vocabulary
+DISTILL_CACHE: bool = True  # predict once, of whole pictures, to DATA_DIR/<DATASET>/teacher/; False: along, on crops
 DISTILL_CAPTIONS: float = 0.0  # share of training captions replaced by the teacher's best beam, 0 to 1
 DISTILL_BEAMS: int = 5  # beams of those; the one with the highest CIDEr-D against the references is taken
-DISTILL_FEATURES: str | None = None  # "ours=theirs": modules whose outputs are compared; needs DISTILL_CACHE false
+DISTILL_FEATURES: str | None = None  # "ours=theirs": modules whose outputs are pulled together, on the crops
 DISTILL_FEATURE_WEIGHT: float = 1.0  # weight of that loss, > 0
 
 # --- Validation ---

@@ -111,7 +111,7 @@ class MomentumLoss:
         return self.settings.DISTILL_ALPHA * min(1.0, self.progress.global_step / self.steps)
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
-        targets = batch["target_tokens"][batch["target_mask"]]
+        targets, batch = batch["target_tokens"][batch["target_mask"]], encoded(model, batch)
         rows = blend(
             cross_entropy(targets, self.settings.LABEL_SMOOTHING),
             dense_kl(self.predict(model, batch), self.settings.DISTILL_TEMPERATURE),
@@ -125,10 +125,19 @@ class MomentumLoss:
             model.eval()
             logits = caption_logits(model, batch)
             model.train()
+        torch.clear_autocast_cache()  # it knows parameters by object: the student would read the average's 16 bits
         return logits
 
     def record(self, mean: float) -> dict:
         return {"train_loss": mean}
+
+
+@torch.no_grad()
+def encoded(model: nn.Module, batch: dict) -> dict:
+    """The batch with what a frozen encoder makes of its pictures, so that two forward passes need it once."""
+    if batch["images"].ndim == 3 or any(parameter.requires_grad for parameter in model.encoder.parameters()):
+        return batch
+    return {**batch, "images": model.encoder(batch["images"])}
 
 
 def caption_criterion(run):
@@ -137,11 +146,13 @@ def caption_criterion(run):
     if settings.DISTILL == "momentum":
         steps = math.ceil(run.progress.num_pairs / settings.BATCH_SIZE / settings.GRADIENT_ACCUMULATION_STEPS)
         return MomentumLoss(run.average, settings, run.progress, steps)
-    if run.teaching is None or run.teaching.targets is None:
+    if run.teaching is None:
         return CaptionLoss(settings.LABEL_SMOOTHING)
-    criterion = DistillLoss(run.teaching.targets, settings)
+    criterion = (
+        DistillLoss(run.teaching.targets, settings) if settings.DISTILL_ALPHA else CaptionLoss(settings.LABEL_SMOOTHING)
+    )
     if settings.DISTILL_FEATURES:
         from feature_distill import FeatureDistillLoss
 
-        return FeatureDistillLoss(criterion, settings)
+        return FeatureDistillLoss(criterion, run.teaching, settings)
     return criterion

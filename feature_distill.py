@@ -1,10 +1,11 @@
 """Pull features of the student towards its teacher's, through activation hooks on any named modules of both.
 
-    add_feature_loss(model, image_processor, settings, device)   # before the optimizer is made: it trains the projector
-    criterion = FeatureDistillLoss(DistillLoss(...), settings)   # around a criterion whose teacher runs along
+    add_feature_loss(model, image_processor, settings, device)   # before the optimizer, which trains the projector
+    criterion = FeatureDistillLoss(inner, teaching, settings)    # around any criterion of captions
 
-DISTILL_FEATURES "ours=theirs" names the modules as named_modules() does. The projector lies in model.training_only,
-which optimizer, average and checkpoint treat as the rest of the model, and which no captioner that is saved holds.
+DISTILL_FEATURES "ours=theirs" names modules that see pictures, as named_modules() does: an encoder, its blocks, what
+projects its tokens. The projector lies in model.training_only, which optimizer, average and checkpoint treat as the
+rest of the model, and which no captioner that is saved holds.
 """
 
 import torch
@@ -16,9 +17,11 @@ from errors import UserError
 from feature_loss import FeatureLoss, as_tokens
 from settings import Settings
 from taps import Tap
+from targets import shown_pixels
 from teacher import load_teacher
 
 NAME = "feature_loss"
+EXPECTED = "name one that sees pictures and runs in training (with CACHE_FEATURES the encoder does not), as projection"
 
 
 def module_names(settings: Settings) -> tuple[str, str]:
@@ -28,44 +31,52 @@ def module_names(settings: Settings) -> tuple[str, str]:
 
 @torch.no_grad()
 def add_feature_loss(model: nn.Module, image_processor, settings: Settings, device: torch.device) -> None:
-    """Give the model the projector, whose widths one blank picture tells. Raises UserError for unknown modules."""
-    teacher, blank = load_teacher(settings.TEACHER_MODEL_NAME, device), [Image.new("RGB", (64, 64))]
+    """Give the model the projector, whose widths two blank pictures tell. Raises UserError for unfit modules."""
+    teacher, blank = load_teacher(settings.TEACHER_MODEL_NAME, device), [Image.new("RGB", (64, 64))] * 2
     ours, theirs = module_names(settings)
+    tokens = torch.zeros(4, 4, dtype=torch.long, device=device)  # eight in a row for each picture: no grid at all
     was_training = model.training
     model.eval()
     with Tap(model, ours) as mine, Tap(teacher.model, theirs) as its:
-        model(prepare_pixels(image_processor, blank).to(device), torch.zeros(1, 2, dtype=torch.long, device=device))
-        rows, _ = teacher.encode(["a"])
-        teacher.probabilities(teacher.pixels(blank), rows, [0])
-        widths = [as_tokens(found).shape[1] for found in features_of(mine, its, ours, theirs)]
+        features = model.encoder(prepare_pixels(image_processor, blank).to(device))
+        if settings.CACHE_FEATURES:
+            mine.clear()
+        model(features, tokens, None, torch.ones_like(tokens, dtype=torch.bool))
+        teacher.image_tokens(teacher.pixels(blank))
+        widths = [width_of(found, name) for found, name in ((mine, ours), (its, theirs))]
     model.train(was_training)
     model.training_only[NAME] = FeatureLoss(*widths).to(device)
 
 
-def features_of(mine: dict, its: dict, ours: str, theirs: str) -> tuple[Tensor, Tensor]:
-    """Both outputs. Raises UserError where a module was not reached."""
-    for who, name, found in (("the student's", ours, mine), ("the teacher's", theirs, its)):
-        if name not in found:
-            raise UserError(
-                f"DISTILL_FEATURES: {who} module {name!r} does not run in training, as those of an encoder whose "
-                "features are cached; name another, like projection"
-            )
-    return mine[ours], its[theirs]
+def width_of(features: dict, name: str) -> int:
+    """Channels of what the module makes of two pictures. Raises UserError where that is no feature map."""
+    try:
+        grid = as_tokens(features[name])
+    except KeyError:
+        raise UserError(f"DISTILL_FEATURES: the module {name!r} does not run; {EXPECTED}") from None
+    except ValueError as error:
+        raise UserError(f"DISTILL_FEATURES: the module {name!r} makes no feature map ({error}); {EXPECTED}") from None
+    if len(grid) != 2:
+        raise UserError(f"DISTILL_FEATURES: the module {name!r} makes more of a picture than one map; {EXPECTED}")
+    return grid.shape[1]
 
 
 class FeatureDistillLoss:
-    """The criterion `inner`, whose targets run the teacher, and FeatureLoss between the modules on the way."""
+    """The criterion `inner` and, with DISTILL_FEATURE_WEIGHT, FeatureLoss between both modules on the same crops."""
 
     name = "loss"
 
-    def __init__(self, inner, settings: Settings):
-        self.inner, self.names, self.weight = inner, module_names(settings), settings.DISTILL_FEATURE_WEIGHT
+    def __init__(self, inner, teaching, settings: Settings):
+        self.inner, self.teaching = inner, teaching
+        self.names, self.weight = module_names(settings), settings.DISTILL_FEATURE_WEIGHT
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
         ours, theirs = self.names
-        with Tap(model, ours) as mine, Tap(self.inner.targets.teacher.model, theirs) as its:
+        teacher = self.teaching.teacher
+        with Tap(model, ours) as mine, Tap(teacher.model, theirs) as its:
             loss, count = self.inner(model, batch)
-            pull = model.training_only[NAME](*features_of(mine, its, ours, theirs))
+            teacher.image_tokens(shown_pixels(teacher, self.teaching.dataset, batch))
+            pull = model.training_only[NAME](mine[ours], its[theirs])
         return loss + self.weight * count * pull, count
 
     def record(self, mean: float) -> dict:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KINDS = ("cosine", "attention")
-MAX_LEADING = 8  # CLS, a distillation token and registers (Darcet et al. 2023, arXiv 2309.16588, add four)
+LEADING = (0, 1, 2, 5)  # CLS, CLS and a distillation token, CLS and four registers (arXiv 2309.16588)
 DEAD = 1e-2  # a normed token has length sqrt(C); one far below has no direction, only a huge gradient
 
 
@@ -83,7 +83,7 @@ def paired_grids(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def as_tokens(features: Tensor, leading: int | None = None) -> Tensor:
     """Map (U, C, h, w) as it is, or ViT tokens (U, S, C), row by row -> grid (U, C, h, w) of its positions alone.
 
-    leading: how many tokens before the positions (CLS, registers) to drop; None: the fewest, up to 8, that leave a
+    leading: how many tokens before the positions (CLS, registers) to drop; None: the fewest of LEADING that leave a
     square. Give the number where that may be wrong: 9 tokens are 3 x 3, or CLS and four registers before 2 x 2.
     """
     if features.ndim == 4:
@@ -100,10 +100,10 @@ def as_tokens(features: Tensor, leading: int | None = None) -> Tensor:
 
 def count_leading(S: int) -> int:
     """The fewest tokens before a square grid of S in all."""
-    for leading in range(min(S, MAX_LEADING + 1)):
-        if isqrt(S - leading) ** 2 == S - leading:
+    for leading in LEADING:
+        if S > leading and isqrt(S - leading) ** 2 == S - leading:
             return leading
-    raise ValueError(f"{S} tokens are no square grid after 0 to {MAX_LEADING} leading ones; pass a map (U, C, h, w)")
+    raise ValueError(f"{S} tokens are no square grid after 0, 1, 2 or 5 leading ones; pass a map (U, C, h, w)")
 
 
 def rows(grid: Tensor) -> Tensor:

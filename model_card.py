@@ -61,7 +61,7 @@ def model_card(
         layers=settings.DECODER_LAYERS,
         width=settings.DECODER_EMBED_DIM,
         vocab=model.architecture["decoder_vocab_size"],
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith("training_only.")),
         rows="\n".join(rows),
         batch=settings.BATCH_SIZE,
         accumulation=settings.GRADIENT_ACCUMULATION_STEPS,
@@ -80,12 +80,12 @@ def how_taught(settings: Settings, findings: dict) -> str:
         return f" It also learned from the moving average of its own weights (share {settings.DISTILL_ALPHA:g})."
     parts = []
     if settings.DISTILL_ALPHA:
-        found = f", {findings['supervised']:.0%} of the targets" if findings else ""
+        found = f", {findings['supervised']:.0%} of the targets, {findings['kept']:.0%} kept" if findings else ""
         kept = f"{settings.DISTILL_TOP_K} likeliest tokens{found}"
         parts.append(f"its predictions (share {settings.DISTILL_ALPHA:g}, {kept})")
     if settings.DISTILL_CAPTIONS:
         parts.append(f"its captions in {settings.DISTILL_CAPTIONS:.0%} of the pairs")
     if settings.DISTILL_FEATURES:
         parts.append(f"its features ({settings.DISTILL_FEATURES})")
-    teacher = settings.TEACHER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
+    teacher = settings.TEACHER_MODEL_NAME.rstrip("/").removesuffix("/best").rsplit("/", 1)[-1]
     return f" It also learned from the teacher {teacher}: {', '.join(parts)}."

@@ -272,15 +272,19 @@ def distill_problems(settings: Settings) -> list[str]:
         (settings.DISTILL_ALPHA, settings.DISTILL_CAPTIONS, settings.DISTILL_FEATURES)
     ):
         problems.append("DISTILL_ALPHA and DISTILL_CAPTIONS are both 0: nothing would be learned from the teacher")
-    if (pair := settings.DISTILL_FEATURES) and not re.fullmatch(r"[^=]+=[^=]+", pair):
+    if (pair := settings.DISTILL_FEATURES) and not re.fullmatch(r"\s*[^=\s]+\s*=\s*[^=\s]+\s*", pair):
         problems.append(f"DISTILL_FEATURES must be 'module of ours=module of the teacher', got {pair!r}")
-    if pair and (settings.DISTILL != "git" or settings.DISTILL_CACHE):
-        problems.append('DISTILL_FEATURES needs a teacher that runs along: DISTILL "git" and DISTILL_CACHE false')
+    for name in ("DISTILL_FEATURES", "DISTILL_CAPTIONS"):
+        if getattr(settings, name) and settings.DISTILL != "git":
+            problems.append(f'{name} needs a teacher: DISTILL must be "git"')
+    if settings.DISTILL == "momentum" and not settings.DISTILL_ALPHA:
+        problems.append('DISTILL "momentum" with DISTILL_ALPHA 0 would learn nothing from the average')
     if settings.DISTILL == "momentum" and settings.EMA_DECAY is None:
         problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
     if settings.TOKENIZER == "teacher" and teacher is None:
         problems.append('TOKENIZER "teacher" needs TEACHER_MODEL_NAME, whose vocabulary is taken')
-    if settings.DISTILL == "git" and teacher and is_path(teacher) and not Path(teacher).expanduser().exists():
+    wanted = teacher if "git" == settings.DISTILL or settings.TOKENIZER == "teacher" else None
+    if wanted and is_path(wanted) and not Path(wanted).expanduser().exists():
         problems.append(f"TEACHER_MODEL_NAME {teacher} is not here; expected a folder, a checkpoint_*.pt or a Hub id")
     return problems
 

@@ -48,12 +48,15 @@ def make_lesson(
 ) -> Lesson:  # fmt: skip
     """Align captions with their student tokens, <s> and </s> included, perhaps cut; projection None: counted on them."""
     rows, starts = teacher.encode(captions)
-    if teacher.shares_vocabulary(tokenizer):
-        places = [list(range(len(row) - 1)) for row in rows]
+    shared = teacher.shares_vocabulary(tokenizer)
+    places = []
+    for text, own, row, start in zip(captions, tokens, rows, starts):
+        whole = tokenizer.encode(text)
+        found = same_places(whole, row) if shared else align(target_starts(text, tokenizer.offsets(text)), start)
+        # the </s> of a cut caption is not where its text ends
+        places.append([place if token == kept else -1 for place, token, kept in zip(found, whole[1:], own[1:])])
+    if shared:
         projection = Projection.identity(len(tokenizer))
-    else:
-        places = [align(target_starts(text, tokenizer.offsets(text)), row) for text, row in zip(captions, starts)]
-    places = [cut(row, len(own) - 1) for row, own in zip(places, tokens)]
     if projection is None:
         pairs = ((rows[i][place + 1], int(own[j + 1])) for i, own in enumerate(tokens)
                  for j, place in enumerate(places[i]) if place >= 0)  # fmt: skip
@@ -61,11 +64,11 @@ def make_lesson(
     return Lesson(rows, places, projection)
 
 
-def cut(places: list[int], count: int) -> list[int]:
-    """Places of the count targets that are left of a caption: the </s> of a cut one is not where the text ends."""
-    if len(places) > count:
-        return [*places[: count - 1], -1]
-    return places + [-1] * (count - len(places))  # the teacher's longest caption is shorter than ours
+def same_places(ours: list[int], theirs: list[int]) -> list[int]:
+    """Of one vocabulary: each target is its own place, up to where the teacher's longest caption ends."""
+    if ours[: len(theirs)] != theirs:  # a special token written in the caption is one for GIT, and text for us
+        return [-1] * (len(ours) - 1)
+    return [place if place < len(theirs) - 1 else -1 for place in range(len(ours) - 1)]
 
 
 def in_our_words(lesson: Lesson, rows: list[int], probs: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,9 +139,15 @@ class LiveTargets:
 
     def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
         numbers, rows = batch["image_numbers"].tolist(), batch["caption_numbers"].tolist()
-        pixels = self.teacher.pixels([self.dataset.image(number, self.dataset.view(number)) for number in numbers])
+        pixels = shown_pixels(self.teacher, self.dataset, batch)
         place = {number: i for i, number in enumerate(numbers)}
         index = [place[self.dataset.image_of(row)] for row in rows]
         theirs = [self.lesson.rows[row] for row in rows]
         probs = self.teacher.probabilities(pixels, theirs, index, self.temperature)
         return in_our_words(self.lesson, rows, probs, self.top_k)
+
+
+def shown_pixels(teacher: Teacher, dataset, batch: dict) -> Tensor:
+    """The crops of a batch's pictures, through the teacher's own preprocessing."""
+    numbers = batch["image_numbers"].tolist()
+    return teacher.pixels([dataset.image(number, dataset.view(number)) for number in numbers])

@@ -11,6 +11,7 @@ are frozen and in eval mode, and it is no part of the student, of its checkpoint
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -29,9 +30,9 @@ EXPECTED = "expected a GIT model or a captioner of this project: a folder, a che
 
 
 class Teacher:
-    """What all teachers do; a kind adds spans(), logits() and captions(). pad_id and max_seq_len are its own.
+    """What all teachers do; a kind adds spans(), logits(), captions() and image_tokens(), (U, 3, H, W) -> (U, S, C).
 
-    caption_tokenizer is its vocabulary as a student with TOKENIZER "teacher" has it.
+    pad_id, end_id and max_seq_len are its own; caption_tokenizer is its vocabulary as a student has it that takes it.
     """
 
     model: nn.Module
@@ -39,6 +40,7 @@ class Teacher:
     caption_tokenizer: CaptionTokenizer
     vocab_size: int
     pad_id: int
+    end_id: int
     max_seq_len: int
 
     @property
@@ -69,7 +71,7 @@ class Teacher:
         return (logits.float() / temperature).softmax(-1)
 
     def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
-        return self.caption_tokenizer.hash == tokenizer.hash
+        return self.vocab_size == len(tokenizer) and self.caption_tokenizer.hash == tokenizer.hash
 
     def spans(self, caption: str) -> tuple[list[int], list[int]]:
         raise NotImplementedError
@@ -88,9 +90,15 @@ class GenerativeImageTextTeacher(Teacher):
         parts = load_git(name)
         self.parts, self.model, self.image_processor = parts, parts.model.to(device), parts.image_processor
         self.tokenizer, self.vocab_size = parts.tokenizer, len(parts.tokenizer)
-        self.caption_tokenizer = wordpieces(parts.tokenizer)
-        self.pad_id = parts.tokenizer.pad_token_id
+        self.end_id, self.pad_id = parts.tokenizer.sep_token_id, parts.tokenizer.pad_token_id or 0
         self.max_seq_len = parts.model.config.max_position_embeddings
+
+    @cached_property
+    def caption_tokenizer(self) -> CaptionTokenizer:
+        return wordpieces(self.tokenizer)
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        return self.model.git.visual_projection(self.model.git.image_encoder(pixels).last_hidden_state)
 
     def spans(self, caption: str) -> tuple[list[int], list[int]]:
         found = self.tokenizer(caption, return_offsets_mapping=True)
@@ -120,8 +128,11 @@ class CaptionerTeacher(Teacher):
         self.model, self.image_processor = self.captioner.model, self.captioner.image_processor
         self.tokenizer = self.caption_tokenizer = self.captioner.tokenizer
         self.vocab_size = len(self.tokenizer)
-        self.pad_id = self.tokenizer.pad_id
+        self.end_id, self.pad_id = self.tokenizer.end_id, self.tokenizer.pad_id
         self.max_seq_len = self.model.architecture["decoder_max_seq_len"]
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        return self.model.encode(pixels)
 
     def spans(self, caption: str) -> tuple[list[int], list[int]]:
         return self.tokenizer.encode(caption), target_starts(caption, self.tokenizer.offsets(caption))
@@ -146,8 +157,14 @@ def wordpieces(tokenizer) -> CaptionTokenizer:
     names = {"pad_token": PAD, "cls_token": START, "sep_token": END, "unk_token": UNK}
     ours = {getattr(tokenizer, theirs): name for theirs, name in names.items()}
     vocab = {ours.get(token, token): i for token, i in tokenizer.get_vocab().items()}
-    normalizer = json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]
-    return CaptionTokenizer(vocab, None, bool(normalizer["lowercase"]))
+    try:
+        lowercase = bool(json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"])
+        return CaptionTokenizer(vocab, None, lowercase)
+    except (TypeError, KeyError, UserError) as error:
+        raise UserError(
+            f"the teacher's tokenizer cannot be taken over ({error}): expected WordPiece as BERT has it, with [PAD], "
+            "[CLS], [SEP] and [UNK]; train with TOKENIZER bpe"
+        ) from error
 
 
 def teacher_tokenizer(name: str) -> CaptionTokenizer:
@@ -166,8 +183,12 @@ def locate(name: str) -> Path:
 
     from hub import explain
 
+    files = ["*.json", "*.txt", "*.safetensors", "encoder/*"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.safetensors", "encoder/*"]))
+        folder = Path(snapshot_download(name, allow_patterns=files))
+        if not any(folder.glob("*.safetensors")):  # older models; transformers reads it with weights_only
+            folder = Path(snapshot_download(name, allow_patterns=[*files, "pytorch_model.bin"]))
+        return folder
     except Exception as error:  # its errors have no common base: HTTP, cache, names
         raise UserError(f"cannot load the teacher {name} from the Hub: {explain(error, name)}") from error
 
@@ -182,7 +203,9 @@ def model_type(folder: Path) -> str:
 def fingerprint(name: str) -> str:
     """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
     path, found = locate(name), hashlib.sha256()
+    if path.is_dir():
+        model_type(path)  # says so before a folder that is none is read whole
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):
         with open(file, "rb") as content:
-            found.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+            found.update(str(file.relative_to(path)).encode() + hashlib.file_digest(content, "sha256").digest())
     return found.hexdigest()[:16]

@@ -17,6 +17,7 @@ from errors import UserError, run_script
 from images import ImageError, find_pictures, load_image
 
 BATCH = 8  # pictures captioned at once
+START = b'{"by": "teacher_captions.py", "image": "'  # of each line: another's file is never touched
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -35,7 +36,7 @@ def captioned(file: Path) -> set[str]:
     if not file.exists():
         return set()
     *lines, rest = file.read_bytes().split(b"\n")
-    if not all(map(is_ours, lines)):
+    if not all(map(is_ours, lines)) or (rest and not (rest + b" ").startswith(START[: len(rest)])) or is_json(rest):
         raise UserError(f"{file} was not written by this script and is left as it is; move it to caption anew")
     if rest:
         os.truncate(file, file.stat().st_size - len(rest))
@@ -43,10 +44,19 @@ def captioned(file: Path) -> set[str]:
 
 
 def is_ours(line: bytes) -> bool:
+    return line.startswith(START) and is_json(line)
+
+
+def is_json(line: bytes) -> bool:
     try:
-        return set(json.loads(line)) == {"image", "caption"}
+        json.loads(line)
     except ValueError:
         return False
+    return True
+
+
+def as_line(name: str, caption: str) -> str:
+    return json.dumps({"by": "teacher_captions.py", "image": name, "caption": caption}) + "\n"
 
 
 def main(argv: list[str]) -> int:
@@ -75,7 +85,7 @@ def main(argv: list[str]) -> int:
             good, images = readable(folder, batch, left_out)
             rows = teacher.captions(teacher.pixels(images), arguments.beam) if images else []
             for name, row in zip(good, rows):
-                output.write(json.dumps({"image": name, "caption": row[0]}, ensure_ascii=False) + "\n")
+                output.write(as_line(name, row[0]))
             output.flush()
             bar.update(len(batch))
     if left_out:

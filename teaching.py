@@ -36,10 +36,22 @@ ADVICE = ", lower DISTILL_TOP_K, or train with DISTILL_CACHE false"
 
 @dataclass
 class Teaching:
-    """targets(batch) as in targets.py, or None where only captions are mixed in; what examine() found."""
+    """targets(batch) as in targets.py, or None without DISTILL_ALPHA; what examine() found.
 
+    The course keeps the teacher itself, for what runs along.
+    """
+
+    course: "Course | None"
     targets: Callable | None
     findings: dict
+
+    @property
+    def teacher(self):
+        return self.course.teacher
+
+    @property
+    def dataset(self):
+        return self.course.train_set
 
     def warnings(self, val_loss: float, val_set) -> list[str]:
         """Said of a student that predicts the validation captions better than its teacher does."""
@@ -59,11 +71,12 @@ def prepare_teaching(run: Run, train_set, val_set) -> Teaching:
     with torch.random.fork_rng():  # dropout must not depend on whether the files were there
         if settings.DISTILL_CAPTIONS:
             train_set.mix_in(course.captions(), settings.DISTILL_CAPTIONS, run.tokenizer)
-        if not settings.DISTILL_ALPHA and not settings.DISTILL_FEATURES:
-            return Teaching(None, {})
-        teaching = course.cached_targets() if settings.DISTILL_CACHE else course.live_targets()
-    report(teaching.findings)
-    return teaching
+        if not settings.DISTILL_ALPHA:
+            return Teaching(course, None, {})
+        check_top_k(run)
+        targets, findings = course.cached_targets() if settings.DISTILL_CACHE else course.live_targets()
+    report(findings)
+    return Teaching(course if settings.DISTILL_FEATURES else None, targets, findings)
 
 
 class Course:
@@ -74,11 +87,6 @@ class Course:
         self.folder = run.settings.data_path / "teacher"
         self.fingerprint = fingerprint(run.settings.TEACHER_MODEL_NAME)
         self._teacher = None
-        if self.settings.DISTILL_TOP_K >= len(run.tokenizer):
-            raise UserError(
-                f"DISTILL_TOP_K must be below the {len(run.tokenizer)} tokens of the vocabulary, got "
-                f"{self.settings.DISTILL_TOP_K}: all the others count as one"
-            )
         print(f"teacher      {run.settings.TEACHER_MODEL_NAME} (hash {self.fingerprint})")
 
     @property
@@ -89,11 +97,9 @@ class Course:
         return self._teacher
 
     def inputs(self, **more) -> dict:
-        """All that the teacher's predictions depend on."""
-        captions = hashlib.sha256(json.dumps(self.train_set.captions).encode()).hexdigest()
-        pictures = describe_pictures(self.train_set)
-        return {"teacher": self.fingerprint, "captions": captions, "pictures": pictures,
-                "precision": str(self.run.dtype), **more}  # fmt: skip
+        """All that the teacher's predictions, and what it is examined on, depend on."""
+        data = {dataset.split: describe_data(dataset) for dataset in (self.train_set, self.val_set)}
+        return {"teacher": self.fingerprint, "precision": str(self.run.dtype), **data, **more}
 
     def captions(self) -> list[str]:
         """For each training picture the teacher's beam that is nearest to the references by CIDEr-D."""
@@ -125,7 +131,7 @@ class Course:
     def lesson(self):
         return make_lesson(self.teacher, self.train_set.captions, self.train_set.tokens, self.run.tokenizer)
 
-    def cached_targets(self) -> Teaching:
+    def cached_targets(self) -> tuple[CachedTargets, dict]:
         """The teacher's predictions for all training captions, from the disk where they are there and whole."""
         top_k, tokens = self.settings.DISTILL_TOP_K, self.train_set.tokens
         order = [row for rows in self.train_set.captions_by_image() for row in rows]
@@ -146,18 +152,31 @@ class Course:
             len(self.train_set.names), num_bytes, produce, "teacher's predictions", about, ADVICE
         )
         print(f"targets      {size(num_bytes)}, {cache.path}{took(started)}")
-        return Teaching(CachedTargets(cache.path, order, counts, top_k), findings)
+        return CachedTargets(cache.path, order, counts, top_k), findings
 
-    def live_targets(self) -> Teaching:
+    def live_targets(self) -> tuple[LiveTargets, dict]:
         lesson = self.lesson()
         targets = LiveTargets(self.teacher, lesson, self.train_set, self.settings)
-        return Teaching(targets, examine(self.teacher, lesson, self.val_set, self.run))
+        return targets, examine(self.teacher, lesson, self.val_set, self.run)
 
 
 def took(started: float) -> str:
     """How long it took, where it took long enough to be said."""
     seconds = time.perf_counter() - started
     return f" (made in {seconds / 60:.1f} min)" if seconds > 5 else ""
+
+
+def describe_data(dataset) -> list[str]:
+    captions = json.dumps([dataset.references, dataset.captions[len(dataset) :]])  # of each image, and those mixed in
+    return [hashlib.sha256(captions.encode()).hexdigest(), describe_pictures(dataset)]
+
+
+def check_top_k(run: Run) -> None:
+    if run.settings.DISTILL_TOP_K >= len(run.tokenizer):
+        raise UserError(
+            f"DISTILL_TOP_K must be below the {len(run.tokenizer)} tokens of the vocabulary, got "
+            f"{run.settings.DISTILL_TOP_K}: all the others count as one"
+        )
 
 
 def check_temperature(teacher, run: Run) -> None:
@@ -191,7 +210,7 @@ def examine(teacher, lesson, val_set, run: Run) -> dict:
         found = probs.gather(1, truth[:, None])[:, 0]
         last = np.cumsum([len(row) - 1 for row in part.rows]) - 1
         nats.append(-found.clamp_min(1e-9).log().sum().item() / len(rows))
-        ends += found[last].tolist()
+        ends += [found[i].item() for i, row in zip(last, part.rows) if row[-1] == teacher.end_id]  # not of cut ones
         kept += mass.sum(1)[supervised > 0].tolist()
     return {"supervised": lesson.supervised, "nats": float(np.mean(nats)), "kept": float(np.mean(kept)),
             "end": float(np.mean(ends))}  # fmt: skip

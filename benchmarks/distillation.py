@@ -3,8 +3,9 @@
     python -m benchmarks.distillation --raw-dir PATH --encoder FOLDER_OF_EFFICIENTNET_LITE0 --teacher TEACHER
     python -m benchmarks.distillation ... --kinds alone logits --strong ANOTHER_TEACHER --weak ANOTHER_TEACHER
 
-Each run is train.py with --preset flickr8k-distill and the flags of its kind, in --checkpoint-dir/<kind>-<seed>; what is
-there and finished is not run again, and a run that was stopped goes on. The table has CIDEr-D and BLEU-4 of the dev
+Each run is train.py with --preset flickr8k-distill and the flags of its kind, in --checkpoint-dir/<kind>-<seed>. What
+is there and finished is not run again, and a run that was stopped goes on: another teacher, encoder or flag needs
+another --checkpoint-dir. The table has CIDEr-D and BLEU-4 of the dev
 split (beam 3) and the training time without the caches, as a multiple of that of the student alone with the same seed.
 """
 
@@ -23,7 +24,7 @@ KINDS = {
     "logits": ["--distill", "git"],
     "captions": ["--distill", "git", "--distill-alpha", "0", "--distill-captions", "0.5"],
     "mix": ["--distill", "git", "--distill-captions", "0.5"],
-    "features": ["--distill", "git", "--distill-alpha", "0", "--distill-cache", "false",
+    "features": ["--distill", "git", "--distill-alpha", "0",
                  "--distill-features", "projection=git.visual_projection"],
     "strong": ["--distill", "git"],
     "weak": ["--distill", "git"],

@@ -200,6 +200,28 @@ def test_momentum_of_no_share_is_plain_cross_entropy():
     torch.testing.assert_close(ours, plain)
 
 
+def test_momentum_in_16_bits_leaves_the_students_own_weights_to_the_student():
+    model = trainable(tiny_model(DECODER_DROPOUT=0.0)[0])
+    criterion, _, _ = momentum(model)  # no share yet: plain cross-entropy
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5)))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = CaptionLoss()(model, make_batch())[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = criterion(model, make_batch())[0]
+    torch.testing.assert_close(ours, plain)
+
+
+def test_a_batch_that_the_teacher_says_nothing_of_is_cross_entropy_and_finite():
+    model = trainable(tiny_model(DECODER_DROPOUT=0.0)[0])
+    nothing = (torch.zeros(20, 8, dtype=torch.long), torch.zeros(20, 8), torch.zeros(20))
+    loss, _ = DistillLoss(lambda _: nothing, tiny_settings())(model, make_batch())
+    torch.testing.assert_close(loss, CaptionLoss()(model, make_batch())[0])
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_the_momentum_teacher_predicts_with_the_average_and_without_dropout():
     model = trainable(tiny_model(DECODER_DROPOUT=0.5)[0])
     expected = copy.deepcopy(model).eval()
