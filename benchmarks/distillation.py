@@ -5,8 +5,8 @@
 
 Each run is train.py with --preset flickr8k-distill and the flags of its kind, in --checkpoint-dir/<kind>-<seed>. What
 is there and finished is not run again, and a run that was stopped goes on: another teacher, encoder or flag needs
-another --checkpoint-dir. The table has CIDEr-D and BLEU-4 of the dev
-split (beam 3) and the training time without the caches, as a multiple of that of the student alone with the same seed.
+another --checkpoint-dir. The table has CIDEr-D and BLEU-4 of the dev split (beam 3) and the training time without the
+caches, as a multiple of that of the student alone with the same seed.
 """
 
 import json
