@@ -30,6 +30,7 @@ from teacher import fingerprint, load_teacher
 
 EXAMINED = 200  # validation pictures the teacher is examined on
 MIN_SUPERVISED = 0.9  # share of our targets that have a prediction of the teacher
+WORSE = 1.02  # a teacher's nats a caption over its student's from which it is called worse: it saw fewer pictures
 MIN_END = 0.5  # mean probability of the end where a caption ends
 ADVICE = ", lower DISTILL_TOP_K, or train with DISTILL_CACHE false"
 
@@ -56,7 +57,7 @@ class Teaching:
     def warnings(self, val_loss: float, val_set) -> list[str]:
         """Said of a student that predicts the validation captions better than its teacher does."""
         nats = val_loss * sum(len(row) - 1 for row in val_set.tokens) / len(val_set)
-        if nats >= self.findings.get("nats", 0.0):
+        if self.findings.get("nats", 0.0) <= WORSE * nats:
             return []
         return [
             f"the student predicts validation captions better than its teacher ({nats:.2f} nats a caption, teacher "
@@ -213,7 +214,7 @@ def examine(teacher, lesson, val_set, run: Run) -> dict:
         ends += [found[i].item() for i, row in zip(last, part.rows) if row[-1] == teacher.end_id]  # not of cut ones
         kept += mass.sum(1)[supervised > 0].tolist()
     return {"supervised": lesson.supervised, "nats": float(np.mean(nats)), "kept": float(np.mean(kept)),
-            "end": float(np.mean(ends))}  # fmt: skip
+            "end": float(np.mean(ends or [0.0]))}  # fmt: skip
 
 
 def report(findings: dict) -> None:
