@@ -274,11 +274,12 @@ def distill_problems(settings: Settings) -> list[str]:
         problems.append("DISTILL_ALPHA and DISTILL_CAPTIONS are both 0: nothing would be learned from the teacher")
     if (pair := settings.DISTILL_FEATURES) and not re.fullmatch(r"\s*[^=\s]+\s*=\s*[^=\s]+\s*", pair):
         problems.append(f"DISTILL_FEATURES must be 'module of ours=module of the teacher', got {pair!r}")
-    for name in ("DISTILL_FEATURES", "DISTILL_CAPTIONS"):
-        if getattr(settings, name) and settings.DISTILL != "git":
-            problems.append(f'{name} needs a teacher: DISTILL must be "git"')
-    if settings.DISTILL == "momentum" and not settings.DISTILL_ALPHA:
-        problems.append('DISTILL "momentum" with DISTILL_ALPHA 0 would learn nothing from the average')
+    if settings.DISTILL == "momentum":
+        for name in ("DISTILL_FEATURES", "DISTILL_CAPTIONS"):
+            if getattr(settings, name):
+                problems.append(f'{name} needs a teacher of its own: DISTILL must be "git"')
+        if not settings.DISTILL_ALPHA:
+            problems.append('DISTILL "momentum" with DISTILL_ALPHA 0 would learn nothing from the average')
     if settings.DISTILL == "momentum" and settings.EMA_DECAY is None:
         problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
     if settings.TOKENIZER == "teacher" and teacher is None:

@@ -20,14 +20,14 @@ from errors import UserError, run_script
 
 KINDS = {
     "alone": ["--distill", "none"],
-    "momentum": ["--distill", "momentum"],
-    "logits": ["--distill", "git"],
+    "momentum": ["--distill", "momentum", "--distill-captions", "0"],
+    "logits": ["--distill", "git", "--distill-captions", "0"],
     "captions": ["--distill", "git", "--distill-alpha", "0", "--distill-captions", "0.5"],
     "mix": ["--distill", "git", "--distill-captions", "0.5"],
-    "features": ["--distill", "git", "--distill-alpha", "0",
+    "features": ["--distill", "git", "--distill-alpha", "0", "--distill-captions", "0",
                  "--distill-features", "projection=git.visual_projection"],
-    "strong": ["--distill", "git"],
-    "weak": ["--distill", "git"],
+    "strong": ["--distill", "git", "--distill-captions", "0.5"],
+    "weak": ["--distill", "git", "--distill-captions", "0.5"],
 }  # fmt: skip
 MEANING = {
     "alone": "no teacher",
@@ -36,8 +36,8 @@ MEANING = {
     "captions": "half of the captions the teacher's",
     "mix": "its predictions and its captions",
     "features": "its image tokens, through hooks",
-    "strong": "predictions of the strong teacher",
-    "weak": "predictions of the weak teacher",
+    "strong": "mix, from the strong teacher",
+    "weak": "mix, from the weak teacher",
 }
 
 

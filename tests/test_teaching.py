@@ -321,7 +321,7 @@ def test_a_worse_teacher_and_one_that_never_ends_are_said(made, capsys):
     ({"DISTILL": "momentum"}, "needs EMA_DECAY"),
     ({"DISTILL": "git", "TEACHER_MODEL_NAME": "x/y", "DISTILL_ALPHA": 0}, "both 0"),
     ({"TOKENIZER": "teacher"}, "needs TEACHER_MODEL_NAME"),
-    ({"DISTILL": "momentum", "EMA_DECAY": 0.9, "DISTILL_CAPTIONS": 0.5}, "needs a teacher"),
+    ({"DISTILL": "momentum", "EMA_DECAY": 0.9, "DISTILL_CAPTIONS": 0.5}, "needs a teacher of its own"),
     ({"DISTILL": "git", "TEACHER_MODEL_NAME": "x/y", "DISTILL_FEATURES": " = "}, "module of ours"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_taught_with_are_refused(changes, words):
