@@ -68,7 +68,7 @@ def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, f
         decoder_dropout=settings.DECODER_DROPOUT,
         decoder_pad_idx=tokenizer.pad_id,
     ).to(device)
-    if settings.DISTILL_FEATURES:
+    if settings.DISTILL == "git" and settings.DISTILL_FEATURES:
         from feature_distill import add_feature_loss  # the teacher takes its time to import
 
         add_feature_loss(model, image_processor, settings, device)
