@@ -1,6 +1,6 @@
 """Teachers: captioners whose predictions and captions a smaller one learns from, all used in the same way.
 
-    teacher = load_teacher("microsoft/git-base-coco", device)    # GIT, or a captioner of this project
+    teacher = load_teacher("microsoft/git-base-coco", device)    # GIT, or a captioner of this project; others: captions
     rows, starts = teacher.encode(captions)                      # its own tokens, and where they start in the text
     probs = teacher.probabilities(pixels, rows, image_index)     # (N, V) after each token of each row
     texts = teacher.captions(pixels, beams=5, num_captions=5)    # for each picture its captions, best first
@@ -17,16 +17,18 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from alignment import target_starts
 from bundle import Captioner, load_captioner
 from decoding import DecodingOptions
-from encoder import prepare_pixels
+from encoder import prepare_pixels, quiet_transformers
 from errors import UserError
-from git_model import caption_logits, generate_captions, load_git
+from git_model import GitParts, caption_logits, generate_captions, load_git
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
+LONGEST = 39  # tokens of a caption that transformers' generate() makes
 
 
 class Teacher:
@@ -110,7 +112,7 @@ class GenerativeImageTextTeacher(Teacher):
         return caption_logits(self.model, pixels, tokens, image_index)[mask]
 
     def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
-        return generate_captions(self.parts, pixels, beams, min(self.max_seq_len, 40) - 1, num_captions)
+        return generate_captions(self.parts, pixels, beams, min(self.max_seq_len - 1, LONGEST), num_captions)
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -145,11 +147,45 @@ class CaptionerTeacher(Teacher):
         return [[text for text, _ in row] for row in self.captioner.caption_pixels(pixels, options)]
 
 
+class CaptionsTeacher(Teacher):
+    """Any other captioner of transformers (BLIP, ViT with GPT-2, ...): its captions can be learned, no predictions."""
+
+    def __init__(self, name: str | Path, device: torch.device):
+        try:
+            with quiet_transformers():
+                model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.float32)
+                tokenizer, image_processor = AutoTokenizer.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
+        except Exception as error:  # a wrong folder fails in as many ways as there are models
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"cannot load the teacher {str(name)!r}: {reason} ({EXPECTED})") from error
+        self.model, self.image_processor = model.to(device).eval().requires_grad_(False), image_processor
+        self.parts = GitParts(self.model, tokenizer, image_processor)
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        raise UserError(
+            f"a teacher of type {self.model.config.model_type!r} can give captions only: set DISTILL_CAPTIONS, and "
+            "DISTILL_ALPHA to 0"
+        )
+
+    @property
+    def caption_tokenizer(self) -> CaptionTokenizer:
+        raise UserError('TOKENIZER "teacher" takes the vocabulary of GIT or of a captioner of this project only')
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        raise UserError("DISTILL_FEATURES takes those of GIT or of a captioner of this project only")
+
+    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
+        return generate_captions(self.parts, pixels, beams, LONGEST, num_captions)
+
+
 def load_teacher(name: str, device: torch.device) -> Teacher:
     """The teacher of TEACHER_MODEL_NAME, frozen. Raises UserError."""
     path = locate(name)
-    kind = CaptionerTeacher if path.is_file() or model_type(path) == "image-to-text" else GenerativeImageTextTeacher
-    return kind(path, device)
+    kind = "image-to-text" if path.is_file() else model_type(path)
+    return KINDS.get(kind, CaptionsTeacher)(path, device)
+
+
+KINDS = {"image-to-text": CaptionerTeacher, "git": GenerativeImageTextTeacher}  # by the model_type of config.json
 
 
 def wordpieces(tokenizer) -> CaptionTokenizer:

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from git_folders import make_plain
+from git_folders import WORDS, make_plain
 from tiny import TINY, flags, load_weights, same_weights, tiny_settings
-from transformers import AutoProcessor
+from transformers import AutoProcessor, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
 
 import inference
 import teacher_captions
@@ -341,6 +341,21 @@ def test_as_many_likeliest_tokens_as_the_vocabulary_has_are_refused(made):
     state.settings = state.settings.replace(DISTILL_TOP_K=len(state.tokenizer))
     with pytest.raises(UserError, match="below the 300 tokens"):
         prepare_teaching(state, train_set, val_set)
+
+
+def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    size = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    special = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    text = {**size, **special, "vocab_size": len(WORDS), "encoder_hidden_size": 24, "max_position_embeddings": 64}
+    config = BlipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 16}, projection_dim=8)
+    BlipForConditionalGeneration(config).save_pretrained(tmp_path / "blip")
+    AutoProcessor.from_pretrained(git).tokenizer.save_pretrained(tmp_path / "blip")
+    BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "blip")
+    train(RUN_NAME="a", DISTILL="git", TEACHER_MODEL_NAME=tmp_path / "blip", DISTILL_ALPHA=0, DISTILL_CAPTIONS=0.5,
+          DISTILL_BEAMS=2, NUM_EPOCHS=1)  # fmt: skip
+    with pytest.raises(UserError, match="can give captions only"):
+        train(RUN_NAME="b", DISTILL="git", TEACHER_MODEL_NAME=tmp_path / "blip", DISTILL_TOP_K=8)
 
 
 @pytest.mark.parametrize("content", [
