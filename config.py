@@ -78,7 +78,7 @@ SCST_BASELINE: Literal["samples", "greedy"] = "samples"  # what a sample must be
 
 # --- Distillation, while cross-entropy is trained ---
 DISTILL: Literal["git", "momentum"] | None = None  # learn from TEACHER_MODEL_NAME too, or from the EMA_DECAY average
-TEACHER_MODEL_NAME: str | None = None  # GIT, a captioner of this project, or another (its captions only); folder, Hub id
+TEACHER_MODEL_NAME: str | None = None  # GIT, a captioner of this project, or (captions only) another; folder, Hub id
 DISTILL_ALPHA: float = 0.5  # share of the teacher's predictions in the loss, the rest is cross-entropy; 0 to 1
 DISTILL_TEMPERATURE: float = 1.0  # softens both predictions, > 0; 1 where the teacher has another vocabulary
 DISTILL_TOP_K: int = 64  # likeliest tokens kept of a prediction, the others count as one; below the vocabulary

@@ -116,7 +116,7 @@ class GenerativeImageTextTeacher(Teacher):
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states (U, S + T, C) of text layers."""
+        """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states (U, S + T, C) of each layer."""
         found = self.model(input_ids=tokens, pixel_values=pixels, output_hidden_states=True, use_cache=False)
         features = self.model.git.image_encoder(pixels).last_hidden_state
         return found.logits[:, -tokens.shape[1] :], features, found.hidden_states
@@ -154,7 +154,8 @@ class CaptionsTeacher(Teacher):
         try:
             with quiet_transformers():
                 model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.float32)
-                tokenizer, image_processor = AutoTokenizer.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
+                tokenizer = AutoTokenizer.from_pretrained(name)
+                image_processor = AutoImageProcessor.from_pretrained(name)
         except Exception as error:  # a wrong folder fails in as many ways as there are models
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise UserError(f"cannot load the teacher {str(name)!r}: {reason} ({EXPECTED})") from error
