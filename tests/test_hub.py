@@ -25,8 +25,10 @@ FILES = {
     "README.md": b"---\nlicense: mit\n---\n# A captioner\n",
 }
 UPLOADER = f"""
+import signal
 from pathlib import Path
 from hub import HubUploader
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
 uploader = HubUploader("{REPO_ID}", private=True, retries=2, first_delay=0.05)
 """
 UPLOAD_ONCE = UPLOADER + "uploader.upload(Path('best'), 'Epoch 1')\nprint(uploader.close(), end='')"
