@@ -78,8 +78,8 @@ def build(cache: CacheFile, total: int, num_bytes: int, produce, desc: str, abou
     path = cache.path
     part, note = path.with_suffix(".part"), path.with_suffix(".part.json")
     state = {"done": 0, "bytes": 0, "crc32": 0}
-    if part.is_file() and note.is_file() and "bytes" in (noted := json.loads(note.read_text(encoding="utf-8"))):
-        state = noted
+    if part.is_file() and note.is_file() and "bytes" in (left := json.loads(note.read_text(encoding="utf-8"))):
+        state = left
     check_space(part.parent, num_bytes - state["bytes"], advice)
     bar = tqdm(total=total, initial=state["done"], desc=desc, unit=" pictures", leave=False, disable=None)
     with open(part, "r+b" if state["done"] else "wb") as file:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loss import CaptionLoss, RowLoss, caption_logits, cross_entropy
+from loss import CaptionLoss, RowLoss, caption_logits
 
 TINY = 1e-37  # probability below which float32 has none
 
@@ -71,39 +71,31 @@ def blend(plain: Callable, teaching: Callable, weights: Tensor) -> Callable:
     return loss_of_rows
 
 
-class DistillLoss:
+class DistillLoss(CaptionLoss):
     """Cross-entropy blended with the KL of a teacher's predictions; `targets` gives those of a batch."""
 
-    name = "loss"
-
     def __init__(self, targets: Callable, settings):
-        self.targets, self.settings = targets, settings
+        super().__init__(settings.LABEL_SMOOTHING)
+        self.targets, self.alpha, self.temperature = targets, settings.DISTILL_ALPHA, settings.DISTILL_TEMPERATURE
 
-    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
-        """batch of dataset.collate_fn -> (loss summed over the N real target tokens, N)."""
+    def taught(self, plain: Callable, model: nn.Module, batch: dict) -> Callable:
         ids, probs, supervised = self.targets(batch)  # (N, K), (N, K), (N,)
-        targets = batch["target_tokens"][batch["target_mask"]]
-        rows = blend(
-            cross_entropy(targets, self.settings.LABEL_SMOOTHING),
-            lambda logits, rows: sparse_kl(logits, ids[rows], probs[rows], self.settings.DISTILL_TEMPERATURE),
-            self.settings.DISTILL_ALPHA * supervised,
+        return blend(
+            plain,
+            lambda logits, rows: sparse_kl(logits, ids[rows], probs[rows], self.temperature),
+            self.alpha * supervised,
         )
-        return RowLoss.apply(caption_logits(model, batch), rows), len(targets)
-
-    def record(self, mean: float) -> dict:
-        return {"train_loss": mean}
 
 
-class MomentumLoss:
+class MomentumLoss(CaptionLoss):
     """Momentum distillation (Li et al. 2021, arXiv 2107.07651): the teacher is the moving average of the weights.
 
     Its share grows over the first epoch from 0 to DISTILL_ALPHA. The average is that of EMA_DECAY, so a checkpoint
     holds all there is; it predicts without dropout.
     """
 
-    name = "loss"
-
     def __init__(self, average, settings, progress, steps_per_epoch: int):
+        super().__init__(settings.LABEL_SMOOTHING)
         self.average, self.settings, self.progress, self.steps = average, settings, progress, steps_per_epoch
 
     @property
@@ -111,13 +103,12 @@ class MomentumLoss:
         return self.settings.DISTILL_ALPHA * min(1.0, self.progress.global_step / self.steps)
 
     def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
-        targets, batch = batch["target_tokens"][batch["target_mask"]], encoded(model, batch)
-        rows = blend(
-            cross_entropy(targets, self.settings.LABEL_SMOOTHING),
-            dense_kl(self.predict(model, batch), self.settings.DISTILL_TEMPERATURE),
-            torch.full(targets.shape, self.alpha, device=targets.device),
-        )
-        return RowLoss.apply(caption_logits(model, batch), rows), len(targets)
+        return super().__call__(model, encoded(model, batch))
+
+    def taught(self, plain: Callable, model: nn.Module, batch: dict) -> Callable:
+        teacher = self.predict(model, batch)  # (N, V)
+        shares = torch.full((len(teacher),), self.alpha, device=teacher.device)
+        return blend(plain, dense_kl(teacher, self.settings.DISTILL_TEMPERATURE), shares)
 
     @torch.no_grad()
     def predict(self, model: nn.Module, batch: dict) -> Tensor:
@@ -127,9 +118,6 @@ class MomentumLoss:
             model.train()
         torch.clear_autocast_cache()  # it knows parameters by object: the student would read the average's 16 bits
         return logits
-
-    def record(self, mean: float) -> dict:
-        return {"train_loss": mean}
 
 
 @torch.no_grad()

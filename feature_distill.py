@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from encoder import prepare_pixels
 from errors import UserError
-from feature_loss import FeatureLoss, as_tokens
+from feature_loss import FeatureLoss, as_grid
 from settings import Settings
 from taps import Tap
 from targets import shown_pixels
@@ -51,7 +51,7 @@ def add_feature_loss(model: nn.Module, image_processor, settings: Settings, devi
 def width_of(features: dict, name: str) -> int:
     """Channels of what the module makes of two pictures. Raises UserError where that is no feature map."""
     try:
-        grid = as_tokens(features[name])
+        grid = as_grid(features[name])
     except KeyError:
         raise UserError(f"DISTILL_FEATURES: the module {name!r} does not run; {EXPECTED}") from None
     except ValueError as error:
@@ -64,9 +64,8 @@ def width_of(features: dict, name: str) -> int:
 class FeatureDistillLoss:
     """The criterion `inner` and, with DISTILL_FEATURE_WEIGHT, FeatureLoss between both modules on the same crops."""
 
-    name = "loss"
-
     def __init__(self, inner, teaching, settings: Settings):
+        self.name, self.record = inner.name, inner.record
         self.inner, self.teaching = inner, teaching
         self.names, self.weight = module_names(settings), settings.DISTILL_FEATURE_WEIGHT
 
@@ -78,6 +77,3 @@ class FeatureDistillLoss:
             teacher.image_tokens(shown_pixels(teacher, self.teaching.dataset, batch))
             pull = model.training_only[NAME](mine[ours], its[theirs])
         return loss + self.weight * count * pull, count
-
-    def record(self, mean: float) -> dict:
-        return {"train_loss": mean}

@@ -77,10 +77,10 @@ def paired_grids(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both as grids in float32, the teacher cut off from its graph."""
     if len(student) != len(teacher):
         raise ValueError(f"features of {len(student)} images for the student, {len(teacher)} for the teacher")
-    return as_tokens(student).float(), as_tokens(teacher.detach()).float()
+    return as_grid(student).float(), as_grid(teacher.detach()).float()
 
 
-def as_tokens(features: Tensor, leading: int | None = None) -> Tensor:
+def as_grid(features: Tensor, leading: int | None = None) -> Tensor:
     """Map (U, C, h, w) as it is, or ViT tokens (U, S, C), row by row -> grid (U, C, h, w) of its positions alone.
 
     leading: how many tokens before the positions (CLS, registers) to drop; None: the fewest of LEADING that leave a

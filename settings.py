@@ -284,7 +284,7 @@ def distill_problems(settings: Settings) -> list[str]:
         problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
     if settings.TOKENIZER == "teacher" and teacher is None:
         problems.append('TOKENIZER "teacher" needs TEACHER_MODEL_NAME, whose vocabulary is taken')
-    wanted = teacher if "git" == settings.DISTILL or settings.TOKENIZER == "teacher" else None
+    wanted = teacher if settings.DISTILL == "git" or settings.TOKENIZER == "teacher" else None
     if wanted and is_path(wanted) and not Path(wanted).expanduser().exists():
         problems.append(f"TEACHER_MODEL_NAME {teacher} is not here; expected a folder, a checkpoint_*.pt or a Hub id")
     return problems

@@ -9,7 +9,7 @@ All that has to do with the teacher's vocabulary ends here. supervised is 1 wher
 same place of the text, 0 where a token of ours begins inside a word of its, or is past its longest caption.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +46,7 @@ def make_lesson(
     teacher: Teacher, captions: list[str], tokens: list, tokenizer: CaptionTokenizer,
     projection: Projection | None = None,
 ) -> Lesson:  # fmt: skip
-    """Align captions with their student tokens, <s> and </s> included, perhaps cut; projection None: counted on them."""
+    """Align captions with their student tokens, <s> and </s> included, perhaps cut; no projection: it is counted."""
     rows, starts = teacher.encode(captions)
     shared = teacher.shares_vocabulary(tokenizer)
     places = []
@@ -85,6 +85,29 @@ def in_our_words(lesson: Lesson, rows: list[int], probs: Tensor, top_k: int) -> 
     return ids, mass * supervised[:, None], supervised
 
 
+def in_parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """A few pictures at a time, as the teacher looks at them."""
+    for start in range(0, len(numbers), PICTURES):
+        yield numbers[start : start + PICTURES]
+
+
+def whole_pictures(teacher: Teacher, dataset, numbers: Sequence[int]) -> Tensor:
+    """Pictures without augmentation, through the teacher's own preprocessing."""
+    return teacher.pixels([dataset.image(number, 0) for number in numbers])
+
+
+def predictions(
+    teacher: Teacher, lesson: Lesson, dataset, rows_of: list[list[int]], numbers: Sequence[int], dtype: torch.dtype,
+    temperature: float = 1.0,
+) -> tuple[list[int], Tensor]:  # fmt: skip
+    """The caption rows of whole pictures, and what the teacher predicts for them in its own words (M, V_teacher)."""
+    rows = [row for number in numbers for row in rows_of[number]]
+    index = [i for i, number in enumerate(numbers) for _ in rows_of[number]]
+    pixels, theirs = whole_pictures(teacher, dataset, numbers), [lesson.rows[row] for row in rows]
+    with autocast(teacher.device, dtype):
+        return rows, teacher.probabilities(pixels, theirs, index, temperature)
+
+
 def record(top_k: int) -> np.dtype:
     """One target in the file."""
     return np.dtype([("ids", "<u4", top_k), ("probs", "<f2", top_k), ("supervised", "?")])
@@ -95,14 +118,8 @@ def produce_targets(
 ) -> Iterator[tuple[int, bytes]]:
     """The records of the pictures after the first `done`, a few pictures at a time: whole pictures, no augmentation."""
     rows_of = dataset.captions_by_image()
-    for start in range(done, len(dataset.names), PICTURES):
-        numbers = range(start, min(start + PICTURES, len(dataset.names)))
-        rows = [row for number in numbers for row in rows_of[number]]
-        pixels = teacher.pixels([dataset.image(number, 0) for number in numbers])
-        index = [number - start for number in numbers for _ in rows_of[number]]
-        with autocast(teacher.device, dtype):
-            theirs = [lesson.rows[row] for row in rows]
-            probs = teacher.probabilities(pixels, theirs, index, settings.DISTILL_TEMPERATURE)
+    for numbers in in_parts(range(done, len(dataset.names))):
+        rows, probs = predictions(teacher, lesson, dataset, rows_of, numbers, dtype, settings.DISTILL_TEMPERATURE)
         found = in_our_words(lesson, rows, probs, settings.DISTILL_TOP_K)
         records = np.empty(len(found[0]), record(settings.DISTILL_TOP_K))
         for name, values in zip(records.dtype.names, found):
@@ -111,7 +128,7 @@ def produce_targets(
 
 
 class CachedTargets:
-    """Targets from the file of produce_targets(), which has the caption rows in this order, with so many targets each."""
+    """Targets from the file of produce_targets(), which has the caption rows in `order`, `counts` targets each."""
 
     def __init__(self, path: Path, order: list[int], counts: list[int], top_k: int):
         self.path, self.top_k = path, top_k

@@ -25,6 +25,7 @@ from decoding import DecodingOptions
 from encoder import prepare_pixels, quiet_transformers
 from errors import UserError
 from git_model import GitParts, caption_logits, generate_captions, load_git
+from settings import is_path
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
@@ -32,8 +33,10 @@ LONGEST = 39  # tokens of a caption that transformers' generate() makes
 
 
 class Teacher:
-    """What all teachers do; a kind adds spans(), logits(), captions() and image_tokens(), (U, 3, H, W) -> (U, S, C).
+    """What all teachers do. A kind adds, pixels being (U, 3, H, W):
 
+    spans(caption) -> one row of encode(), uncut; captions(pixels, beams, num_captions) -> texts, best first;
+    logits(pixels, tokens (B, T), image_index (B,), mask (B, T)) -> (N, V); image_tokens(pixels) -> (U, S, C).
     pad_id, end_id and max_seq_len are its own; caption_tokenizer is its vocabulary as a student has it that takes it.
     """
 
@@ -74,15 +77,6 @@ class Teacher:
 
     def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
         return self.vocab_size == len(tokenizer) and self.caption_tokenizer.hash == tokenizer.hash
-
-    def spans(self, caption: str) -> tuple[list[int], list[int]]:
-        raise NotImplementedError
-
-    def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
-        raise NotImplementedError
 
 
 class GenerativeImageTextTeacher(Teacher):
@@ -214,7 +208,7 @@ def locate(name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if is_path(name) or "/" not in name:
         raise UserError(f"there is no teacher {name}; {EXPECTED} (--teacher-model-name)")
     from huggingface_hub import snapshot_download
 

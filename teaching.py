@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,7 +26,17 @@ from metrics import CiderD
 from optimization import autocast
 from penn_treebank import words
 from run import Run
-from targets import PICTURES, CachedTargets, LiveTargets, in_our_words, make_lesson, produce_targets, record
+from targets import (
+    CachedTargets,
+    LiveTargets,
+    in_our_words,
+    in_parts,
+    make_lesson,
+    predictions,
+    produce_targets,
+    record,
+    whole_pictures,
+)
 from teacher import fingerprint, load_teacher
 
 EXAMINED = 200  # validation pictures the teacher is examined on
@@ -39,7 +50,7 @@ ADVICE = ", lower DISTILL_TOP_K, or train with DISTILL_CACHE false"
 class Teaching:
     """targets(batch) as in targets.py, or None without DISTILL_ALPHA; what examine() found.
 
-    The course keeps the teacher itself, for what runs along.
+    The course, where features are compared, keeps the teacher itself; else its memory is free once all is made.
     """
 
     course: "Course | None"
@@ -68,15 +79,14 @@ class Teaching:
 def prepare_teaching(run: Run, train_set, val_set) -> Teaching:
     """What the teacher of TEACHER_MODEL_NAME says; train_set gets the captions to mix in. Raises UserError."""
     settings = run.settings
-    course = Course(run, train_set, val_set)
+    course, targets, findings = Course(run, train_set, val_set), None, {}
     with torch.random.fork_rng():  # dropout must not depend on whether the files were there
         if settings.DISTILL_CAPTIONS:
             train_set.mix_in(course.captions(), settings.DISTILL_CAPTIONS, run.tokenizer)
-        if not settings.DISTILL_ALPHA:
-            return Teaching(course, None, {})
-        check_top_k(run)
-        targets, findings = course.cached_targets() if settings.DISTILL_CACHE else course.live_targets()
-    report(findings)
+        if settings.DISTILL_ALPHA:
+            check_top_k(run)
+            targets, findings = course.cached_targets() if settings.DISTILL_CACHE else course.live_targets()
+            report(findings)
     return Teaching(course if settings.DISTILL_FEATURES else None, targets, findings)
 
 
@@ -87,15 +97,13 @@ class Course:
         self.run, self.settings, self.train_set, self.val_set = run, run.settings, train_set, val_set
         self.folder = run.settings.data_path / "teacher"
         self.fingerprint = fingerprint(run.settings.TEACHER_MODEL_NAME)
-        self._teacher = None
         print(f"teacher      {run.settings.TEACHER_MODEL_NAME} (hash {self.fingerprint})")
 
-    @property
+    @cached_property
     def teacher(self):
-        if self._teacher is None:
-            self._teacher = load_teacher(self.settings.TEACHER_MODEL_NAME, self.run.device)
-            check_temperature(self._teacher, self.run)
-        return self._teacher
+        teacher = load_teacher(self.settings.TEACHER_MODEL_NAME, self.run.device)
+        check_temperature(teacher, self.run)
+        return teacher
 
     def inputs(self, **more) -> dict:
         """All that the teacher's predictions, and what it is examined on, depend on."""
@@ -123,9 +131,8 @@ class Course:
     def candidates(self, done: int) -> Iterator[tuple[range, list[list[str]]]]:
         """Numbers of training pictures and the teacher's beams for each."""
         beams = self.settings.DISTILL_BEAMS
-        for start in range(done, len(self.train_set.names), PICTURES):
-            numbers = range(start, min(start + PICTURES, len(self.train_set.names)))
-            pixels = self.teacher.pixels([self.train_set.image(number, 0) for number in numbers])
+        for numbers in in_parts(range(done, len(self.train_set.names))):
+            pixels = whole_pictures(self.teacher, self.train_set, numbers)
             with autocast(self.run.device, self.run.dtype):
                 yield numbers, self.teacher.captions(pixels, beams, beams)
 
@@ -194,24 +201,18 @@ def examine(teacher, lesson, val_set, run: Run) -> dict:
     supervised: share of our training targets with a prediction; nats: of the teacher for a caption in its own tokens;
     kept: mass of its predictions that DISTILL_TOP_K tokens of ours hold; end: probability of the end at the end.
     """
-    numbers = spread(EXAMINED, len(val_set.names))
-    nats, kept, ends = [], [], []
-    rows_of = val_set.captions_by_image()
-    for start in tqdm(range(0, len(numbers), PICTURES), desc="examining the teacher", leave=False, disable=None):
-        images = numbers[start : start + PICTURES]
-        rows = [row for image in images for row in rows_of[image]]
-        captions = [val_set.captions[row] for row in rows]
-        index = [i for i, image in enumerate(images) for _ in rows_of[image]]
-        part = make_lesson(teacher, captions, [val_set.tokens[row] for row in rows], run.tokenizer, lesson.projection)
-        pixels = teacher.pixels([val_set.image(image, 0) for image in images])
-        with autocast(run.device, run.dtype):
-            probs = teacher.probabilities(pixels, part.rows, index).cpu()
-        _, mass, supervised = in_our_words(part, list(range(len(rows))), probs, run.settings.DISTILL_TOP_K)
-        truth = torch.tensor([token for row in part.rows for token in row[1:]])
+    unseen = make_lesson(teacher, val_set.captions, val_set.tokens, run.tokenizer, lesson.projection)
+    nats, kept, ends, rows_of = [], [], [], val_set.captions_by_image()
+    parts = list(in_parts(spread(EXAMINED, len(val_set.names))))
+    for numbers in tqdm(parts, desc="examining the teacher", leave=False, disable=None):
+        rows, probs = predictions(teacher, unseen, val_set, rows_of, numbers, run.dtype)
+        probs, theirs = probs.cpu(), [unseen.rows[row] for row in rows]
+        _, mass, supervised = in_our_words(unseen, rows, probs, run.settings.DISTILL_TOP_K)
+        truth = torch.tensor([token for row in theirs for token in row[1:]])
         found = probs.gather(1, truth[:, None])[:, 0]
-        last = np.cumsum([len(row) - 1 for row in part.rows]) - 1
+        last = np.cumsum([len(row) - 1 for row in theirs]) - 1
         nats.append(-found.clamp_min(1e-9).log().sum().item() / len(rows))
-        ends += [found[i].item() for i, row in zip(last, part.rows) if row[-1] == teacher.end_id]  # not of cut ones
+        ends += [found[i].item() for i, row in zip(last, theirs) if row[-1] == teacher.end_id]  # not of cut ones
         kept += mass.sum(1)[supervised > 0].tolist()
     return {"supervised": lesson.supervised, "nats": float(np.mean(nats)), "kept": float(np.mean(kept)),
             "end": float(np.mean(ends or [0.0]))}  # fmt: skip

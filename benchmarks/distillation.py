@@ -18,27 +18,20 @@ import train
 from benchmarks.side_by_side import command, make_parser, markdown, report, set_up
 from errors import UserError, run_script
 
-KINDS = {
-    "alone": ["--distill", "none"],
-    "momentum": ["--distill", "momentum", "--distill-captions", "0"],
-    "logits": ["--distill", "git", "--distill-captions", "0"],
-    "captions": ["--distill", "git", "--distill-alpha", "0", "--distill-captions", "0.5"],
-    "mix": ["--distill", "git", "--distill-captions", "0.5"],
-    "features": ["--distill", "git", "--distill-alpha", "0", "--distill-captions", "0",
-                 "--distill-features", "projection=git.visual_projection"],
-    "strong": ["--distill", "git", "--distill-captions", "0.5"],
-    "weak": ["--distill", "git", "--distill-captions", "0.5"],
+NO_CAPTIONS, HALF = ["--distill-captions", "0"], ["--distill-captions", "0.5"]
+KINDS = {  # what the student learns from, and the flags that make it so
+    "alone": ("no teacher", ["--distill", "none"]),
+    "momentum": ("its own moving average", ["--distill", "momentum", *NO_CAPTIONS]),
+    "logits": ("the teacher's predictions", ["--distill", "git", *NO_CAPTIONS]),
+    "captions": ("half of the captions the teacher's", ["--distill", "git", "--distill-alpha", "0", *HALF]),
+    "mix": ("its predictions and its captions", ["--distill", "git", *HALF]),
+    "features": ("its image tokens, through hooks", [
+        "--distill", "git", "--distill-alpha", "0", *NO_CAPTIONS,
+        "--distill-features", "projection=git.visual_projection",
+    ]),
+    "strong": ("mix, from the strong teacher", ["--distill", "git", *HALF]),
+    "weak": ("mix, from the weak teacher", ["--distill", "git", *HALF]),
 }  # fmt: skip
-MEANING = {
-    "alone": "no teacher",
-    "momentum": "its own moving average",
-    "logits": "the teacher's predictions",
-    "captions": "half of the captions the teacher's",
-    "mix": "its predictions and its captions",
-    "features": "its image tokens, through hooks",
-    "strong": "mix, from the strong teacher",
-    "weak": "mix, from the weak teacher",
-}
 
 
 def run(kind: str, seed: int, arguments) -> None:
@@ -47,7 +40,7 @@ def run(kind: str, seed: int, arguments) -> None:
     if (parent / name / "evaluation.json").is_file():
         return
     teacher = {"strong": arguments.strong, "weak": arguments.weak}.get(kind, arguments.teacher)
-    flags = ["--preset", "flickr8k-distill", *KINDS[kind], "--raw-dir", arguments.raw_dir, "--seed", str(seed)]
+    flags = ["--preset", "flickr8k-distill", *KINDS[kind][1], "--raw-dir", arguments.raw_dir, "--seed", str(seed)]
     flags += ["--encoder-model-name", arguments.encoder, "--teacher-model-name", teacher, "--run-name", name]
     flags += ["--checkpoint-dir", str(parent), *arguments.flags]
     if list((parent / name).glob("checkpoint_step_*.pt")):
@@ -88,7 +81,7 @@ def summary(rows: list[dict], kinds: list[str]) -> str:
         own = [row for row in rows if row["kind"] == kind]
         twins = [row for row in own if row["seed"] in alone and kind != "alone"]
         lines.append([
-            kind, MEANING[kind], across([row["cider"] for row in own]), across([row["bleu"] for row in own]),
+            kind, KINDS[kind][0], across([row["cider"] for row in own]), across([row["bleu"] for row in own]),
             across([row["distinct"] for row in own], ".0%"),
             across([row["cider"] - alone[row["seed"]]["cider"] for row in twins], "+.3f") if twins else "",
             across([row["seconds"] / alone[row["seed"]]["seconds"] for row in twins], ".2f") if twins else "",

@@ -28,19 +28,10 @@ from metrics import score_captions
 from optimization import autocast, make_optimizer, make_scheduler, pick_device, pick_precision
 from prepare_dataset import PreparedData, is_prepared, read_prepared
 from settings import Settings, load_settings
+from teacher import wordpieces
 
 CAPTIONS_PER_IMAGE = 5  # what makes --batch-images a number of captions
 WARMUP = 0.05  # share of all steps
-
-
-class WordPieces:
-    """A tokenizer of transformers as ImageTextDataset uses one: captions -> ids from [CLS] to [SEP]."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
-
-    def encode_each(self, captions: list[str]) -> list[list[int]]:
-        return self.tokenizer(captions)["input_ids"]
 
 
 def read_data(data_dir: Path) -> PreparedData:
@@ -88,7 +79,7 @@ def make_datasets(
     """Train and val, which read cached features."""
     datasets, encoder = [], parts.model.git.image_encoder.encoder
     for split in ("train", "val"):
-        dataset = ImageTextDataset(data, split, WordPieces(parts.tokenizer), parts.image_processor, settings)
+        dataset = ImageTextDataset(data, split, wordpieces(parts.tokenizer), parts.image_processor, settings)
         dataset.features = cached_features(encoder, parts.image_processor, dataset, settings, device, dtype)
         datasets.append(dataset)
     return datasets

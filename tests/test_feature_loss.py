@@ -6,7 +6,7 @@ from tiny import save_tiny_vit
 from torch import nn
 from transformers import AutoModel
 
-from feature_loss import FeatureLoss, as_tokens, attention_transfer
+from feature_loss import FeatureLoss, as_grid, attention_transfer
 from taps import Tap
 
 PLAIN = FeatureLoss(6, 6, project=False)
@@ -117,22 +117,22 @@ def test_dead_positions_have_bounded_gradients():
                                                   (197, 14, 1), (198, 14, 2), (201, 14, 5), (257, 16, 1)])  # fmt: skip
 def test_leading_tokens_are_found(count, side, dropped):
     tokens = torch.randn(2, count, 3)
-    grid = as_tokens(tokens)
+    grid = as_grid(tokens)
     assert grid.shape == (2, 3, side, side)
     assert torch.equal(grid.flatten(2).transpose(1, 2), tokens[:, dropped:])
 
 
 def test_leading_tokens_may_be_given():
-    assert as_tokens(torch.randn(2, 9, 3), leading=5).shape == (2, 3, 2, 2)
+    assert as_grid(torch.randn(2, 9, 3), leading=5).shape == (2, 3, 2, 2)
     for leading in (1, 9, 20):
         with pytest.raises(ValueError, match=f"9 tokens less {leading}"):
-            as_tokens(torch.randn(2, 9, 3), leading)
+            as_grid(torch.randn(2, 9, 3), leading)
 
 
 @pytest.mark.parametrize("count", [0, 58])  # 58 would be 7 x 7 after nine
 def test_tokens_without_a_grid_are_refused(count):
     with pytest.raises(ValueError, match="no square grid"):
-        as_tokens(torch.randn(2, count, 3))
+        as_grid(torch.randn(2, count, 3))
 
 
 def test_wrong_arguments_are_named():
@@ -141,7 +141,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="project=True"):
         FeatureLoss(6, 5, project=False)
     with pytest.raises(ValueError, match=r"\(2, 6\)"):
-        as_tokens(torch.randn(2, 6))
+        as_grid(torch.randn(2, 6))
     with pytest.raises(ValueError, match="2 images"):
         PLAIN(torch.randn(2, 6, 4, 4), torch.randn(1, 6, 4, 4))
     with pytest.raises(ValueError, match="4 and 6 channels"):
