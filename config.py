@@ -54,6 +54,7 @@ DECODER_FF_DIM: int = 512  # width of the feed-forward part of a layer
 DECODER_DROPOUT: float = 0.0  # dropout in the decoder, 0 up to but not including 1
 
 # --- Training ---
+FINETUNE_FROM: str | None = None  # start from this captioner's weights and vocabulary: folder, checkpoint_*.pt, Hub id
 NUM_EPOCHS: int = 4  # passes over the training pairs
 BATCH_SIZE: int = 64  # image-caption pairs a forward pass
 GRADIENT_ACCUMULATION_STEPS: int = 1  # forward passes summed into one optimizer step, 1 or more

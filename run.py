@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from bundle import Captioner, bundle_config
+from bundle import Captioner, bundle_config, load_captioner
 from checkpoint import STEP_FILE, numbered
 from ema import WeightAverage
 from encoder import describe_encoder, load_encoder, token_shape
@@ -47,14 +47,20 @@ class Run:
         return Captioner(self.model, self.tokenizer, self.image_processor, config)
 
 
-def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, folder: Path) -> Run:
-    """A fresh run over num_pairs training pairs: model, optimizer and schedule as settings and seed make them."""
+def start_run(
+    settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, folder: Path, origin: Captioner | None = None
+) -> Run:
+    """A fresh run over num_pairs training pairs: model, optimizer and schedule as settings and seed make them.
+
+    origin: the captioner whose weights it starts from.
+    """
     batches = math.ceil(num_pairs / settings.BATCH_SIZE)
     steps = math.ceil(batches / settings.GRADIENT_ACCUMULATION_STEPS)  # of an epoch
     device = pick_device(settings.DEVICE)
     dtype = pick_precision(settings, device)
     torch.manual_seed(settings.SEED)
-    encoder, image_processor = load_encoder(settings)
+    encoder, image_processor = (origin.model.encoder, origin.image_processor) if origin else load_encoder(settings)
+    encoder.set_trainable(settings.ENCODER_TRAINABLE)
     num_image_tokens, encoder_embed_dim = token_shape(encoder, image_processor)
     model = ImageToTextModel(
         encoder,
@@ -68,6 +74,8 @@ def start_run(settings: Settings, tokenizer: CaptionTokenizer, num_pairs: int, f
         decoder_dropout=settings.DECODER_DROPOUT,
         decoder_pad_idx=tokenizer.pad_id,
     ).to(device)
+    if origin:
+        model.load_state_dict(origin.model.state_dict())
     if settings.DISTILL == "git" and settings.DISTILL_FEATURES:
         from feature_distill import add_feature_loss  # the teacher takes its time to import
 
@@ -135,8 +143,27 @@ def settings_for_resume(settings: Settings, checkpoint: dict, path: Path) -> Set
         )
     print(f"resume       {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']:,})")
     for name, value in changed.items():
-        if name in ARCHITECTURE:
-            print(f"             {name} stays {value!r} as in the checkpoint, not {getattr(settings, name)!r}")
-        else:
+        if name not in ARCHITECTURE:
             print(f"             {name} is now {getattr(settings, name)!r}, was {value!r}")
-    return settings.replace(**{name: value for name, value in changed.items() if name in ARCHITECTURE})
+    return keep_architecture(settings, old)
+
+
+def keep_architecture(settings: Settings, old: dict) -> Settings:
+    """The settings with what the old ones say of the model's shape and its tokens; every difference is printed."""
+    kept = {name: old[name] for name in ARCHITECTURE if name in old and old[name] != getattr(settings, name)}
+    for name, value in kept.items():
+        print(f"             {name} stays {value!r} as it was trained, not {getattr(settings, name)!r}")
+    return settings.replace(**kept)
+
+
+def load_origin(settings: Settings, resume: Path | None) -> Captioner | None:
+    """The captioner that training starts from, None without FINETUNE_FROM; a run that goes on no longer needs it.
+
+    Raises UserError where it cannot be loaded.
+    """
+    if settings.FINETUNE_FROM is None:
+        return None
+    origin = load_captioner(resume or settings.FINETUNE_FROM)
+    if resume is None:
+        print(f"finetune     {settings.FINETUNE_FROM} (vocabulary {origin.tokenizer.hash})")
+    return origin

@@ -34,7 +34,7 @@ from model_card import model_card
 from optimization import autocast
 from prepare_dataset import prepare
 from reporting import progress_bar, report_best, report_epoch, report_utilisation
-from run import Run, choose_folder, settings_for_resume, start_run
+from run import Run, choose_folder, keep_architecture, load_origin, settings_for_resume, start_run
 from scst import ScstLoss
 from settings import help_text, load_settings
 from stopping import Stopped, StopSignal
@@ -230,12 +230,15 @@ def main(argv: list[str]) -> int | None:
     checkpoint = read_checkpoint(resume) if resume else None
     if checkpoint:
         settings = settings_for_resume(settings, checkpoint, resume)
+    origin = load_origin(settings, resume)
+    if origin:
+        settings = keep_architecture(settings, origin.config["settings"])
     folder = choose_folder(settings, resume, checkpoint)
 
     data = prepare(settings)
     captions = data.captions_of("train")
-    tokenizer = build_tokenizer(settings, captions)
-    run = start_run(settings, tokenizer, len(captions), folder)
+    tokenizer = origin.tokenizer if origin else build_tokenizer(settings, captions)
+    run = start_run(settings, tokenizer, len(captions), folder, origin)
     train_set, val_set = (ImageTextDataset(data, s, tokenizer, run.image_processor, settings) for s in ("train", "val"))
     if settings.CACHE_FEATURES:
         for dataset in (train_set, val_set):

@@ -3,11 +3,13 @@
     python -m benchmarks.git_teacher --data-dir data/flickr8k --encoder FOLDER --image-size 260 --output teacher
 
 The encoder's features come from the cache that train.py makes and reads, so no picture is encoded twice. Each image is
-once in a batch, with all its captions in WordPieces of their own. The averaged weights of the epoch with the lowest
-validation loss are kept in --output, which git_model.load_git reads; at the end they caption the validation pictures.
+once in a batch, with all its captions in WordPieces of their own; --captions mixes in those of another captioner, as
+teaching.py writes them. The averaged weights of the epoch with the lowest validation loss are kept in --output, which
+git_model.load_git reads; at the end they caption the validation pictures.
 """
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -32,6 +34,7 @@ from teacher import wordpieces
 
 CAPTIONS_PER_IMAGE = 5  # what makes --batch-images a number of captions
 WARMUP = 0.05  # share of all steps
+MIXED_IN = 0.5  # share of captions shown that are those of --captions
 
 
 def read_data(data_dir: Path) -> PreparedData:
@@ -83,6 +86,18 @@ def make_datasets(
         dataset.features = cached_features(encoder, parts.image_processor, dataset, settings, device, dtype)
         datasets.append(dataset)
     return datasets
+
+
+def read_captions(path: Path, names: list[str]) -> list[str]:
+    """The caption of each named picture in a .jsonl of {"image", "caption"}. Raises UserError where one has none."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        captions = {line["image"]: line["caption"] for line in lines}
+        return [captions[name] for name in names]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--captions {path}: {error}; expected a line as {{\"image\": ..., \"caption\": ...}} for each training picture"
+        ) from None
 
 
 def batch_loss(model: nn.Module, batch: dict, label_smoothing: float = 0.0) -> tuple[Tensor, int]:
@@ -187,6 +202,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     }  # fmt: skip
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"default {default}")
+    parser.add_argument("--captions", help="another captioner's, a .jsonl, half of the captions shown")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True, help="mirror half the views")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -207,6 +223,9 @@ def main(argv: list[str]) -> None:
     pieces = len(parts.tokenizer)
     print(f"teacher      {trained:,} parameters trained, {total - trained:,} frozen; {pieces:,} WordPieces")
     train_set, val_set = make_datasets(parts, data, settings, device, dtype)
+    if arguments.captions:
+        mixed_in = read_captions(Path(arguments.captions), train_set.names)
+        train_set.mix_in(mixed_in, MIXED_IN, wordpieces(parts.tokenizer))
     fit(parts, train_set, val_set, settings, device, dtype, output)
 
     parts = load_git(output)
