@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 from benchmarks.side_by_side import in_turn, processor, rates, run_python
@@ -83,56 +82,11 @@ def load_git_side(path: str, device) -> Side:
         path,
         parts.model,
         parts.image_processor,
-        partial(git_captions, parts),
+        parts.caption_pixels,
         max_seq_len=min(parts.model.config.max_position_embeddings, settings.MAX_SEQ_LEN),
         settings=settings,
         data=None,
     )
-
-
-def git_captions(parts, pixels, options) -> list[list[tuple]]:
-    """GitParts, pixels (U, 3, H, W) -> for each picture its one (text, Caption), as Captioner.caption_pixels has it."""
-    import torch
-
-    from decoding import to_caption
-    from encoder import quiet_transformers
-
-    steps = []  # of each (rows so far (R, t), their N likeliest next tokens (R, N), log-probabilities of those (R, N))
-
-    def remember(rows, scores):
-        # generate's output_scores would keep the whole vocabulary of every step, and count as memory that GIT needs.
-        # It goes on with 2 * beams continuations at most, so what it chooses is among as many of each row
-        likeliest = scores.log_softmax(-1).topk(min(2 * options.beam_size, scores.shape[-1]))
-        steps.append((rows, likeliest.indices, likeliest.values))
-        return scores
-
-    penalty = {"length_penalty": options.length_penalty} if options.beam_size > 1 else {}
-    with torch.inference_mode(), quiet_transformers():
-        tokens = parts.model.generate(
-            pixel_values=pixels.to(parts.model.device), num_beams=options.beam_size, do_sample=False,
-            max_new_tokens=options.max_seq_len - 1, logits_processor=[remember], **penalty,
-        )  # fmt: skip
-        end_id = parts.tokenizer.sep_token_id
-        kept = (tokens[:, :-1] == end_id).cumsum(1) == 0  # (U, T): no [SEP] before it, so [SEP] itself counts
-        total = log_probabilities(tokens, steps).masked_fill(~kept, 0).sum(1)
-        scores = total / kept.sum(1) ** penalty.get("length_penalty", 1.0)  # greedy: the mean, as in decoding.greedy()
-    texts = parts.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    return [
-        [(" ".join(text.split()), to_caption(row, score, end_id))]
-        for text, row, score in zip(texts, tokens[:, 1:].tolist(), scores.tolist())
-    ]
-
-
-def log_probabilities(tokens, steps: list[tuple]):
-    """tokens (U, 1 + T) from [CLS] on -> (U, T), what each token added at its step to the row it continued."""
-    import torch
-
-    images, gained = torch.arange(len(tokens), device=tokens.device), []
-    for t, (rows, likeliest, values) in zip(range(1, tokens.shape[1]), steps):
-        rows = rows.view(len(tokens), -1, t)
-        parent = images * rows.shape[1] + (rows == tokens[:, None, :t]).all(2).int().argmax(1)  # holds what came before
-        gained.append(values[parent].masked_fill(likeliest[parent] != tokens[:, t, None], 0).sum(1))
-    return torch.stack(gained, 1)
 
 
 def measure_costs(outcomes: list, pictures: Pictures, batch_size: int) -> tuple[list[dict], dict]:

@@ -3,7 +3,7 @@
     parts = load_git("microsoft/git-base-coco")                 # a Hub id, a folder of transformers, or one of save_git
     parts = build_git(encoder, image_processor, train_wordpiece(captions, 6000), hidden_size=384, ...)
     logits = caption_logits(parts.model, pixels, token_ids, image_index)       # what comes after each token
-    texts = generate_captions(parts, pixels, beams=3, max_new_tokens=30)       # for each picture its captions
+    rows = parts.caption_pixels(pixels, DecodingOptions(beam_size=3))          # for each picture (text, Caption) pairs
     save_git(parts, folder)                                     # of build_git: encoder and vocabulary included
 
 A caption is [CLS] w1 .. wk [SEP] in WordPieces. U images, B captions, T tokens, S image tokens of width E, V words.
@@ -14,14 +14,24 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoProcessor, BertTokenizer, GitConfig, GitForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    BertTokenizer,
+    DynamicCache,
+    GitConfig,
+    GitForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
+from decoding import Caption, DecodingOptions, generate
 from encoder import VisionEncoder, describe_encoder, quiet_transformers, rebuild_encoder, token_shape
 from errors import UserError
 from files import write_atomically
@@ -39,6 +49,57 @@ class GitParts:
     model: GitForCausalLM
     tokenizer: PreTrainedTokenizerFast
     image_processor: object
+
+    def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
+        """As bundle.Captioner.caption_pixels; the model keeps its mode."""
+        was_training = self.model.training
+        self.model.eval()
+        start_id, end_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        ends = SimpleNamespace(start_id=start_id, end_id=end_id)
+        captions = generate(GitDecoder(self.model, start_id), pixels.to(self.model.device), ends, options)
+        self.model.train(was_training)
+        return [[(self.text(caption.tokens), caption) for caption in row] for row in captions]
+
+    def text(self, tokens: list[int]) -> str:
+        return " ".join(self.tokenizer.decode(tokens, skip_special_tokens=True).split())
+
+
+@dataclass
+class GitCache:
+    """Keys and values of the images and of `length` caption tokens; first: logits (U, 1, V) that none has asked for."""
+
+    values: DynamicCache
+    first: Tensor | None = None
+    length: int = 1
+
+    def select(self, rows: Tensor, images: Tensor | None = None) -> "GitCache":
+        self.values.batch_select_indices(rows)
+        return self
+
+
+class GitDecoder:
+    """GIT as decoding.generate() takes a model: it encodes an image once, however many beams it has."""
+
+    def __init__(self, model: GitForCausalLM, start_id: int):
+        self.model, self.start_id = model, start_id
+
+    def start(self, pixels: Tensor) -> GitCache:
+        """Pixels (U, 3, H, W), or features (U, 1, S, E): the images and the [CLS] that each caption begins with."""
+        start = torch.full((len(pixels), 1), self.start_id, device=pixels.device)
+        found = self.model(input_ids=start, pixel_values=pixels, use_cache=True, logits_to_keep=1)
+        return GitCache(found.past_key_values, found.logits)
+
+    def decode(self, tokens: Tensor, cache: GitCache) -> tuple[Tensor, GitCache]:
+        """Tokens (B, T) after those in the cache -> logits (B, T, V); first [CLS] of B / U captions an image."""
+        if cache.first is not None:
+            copies = len(tokens) // len(cache.first)
+            cache.values.batch_repeat_interleave(copies)
+            return cache.first.repeat_interleave(copies, 0), GitCache(cache.values)
+        length = cache.length + tokens.shape[1]
+        # said because GIT would go on counting after the image tokens in the cache, though they have no positions
+        positions = torch.arange(cache.length, length, device=tokens.device)[None]
+        found = self.model(input_ids=tokens, position_ids=positions, past_key_values=cache.values, use_cache=True)
+        return found.logits, GitCache(cache.values, length=length)
 
 
 class ImageEncoder(nn.Module):
@@ -173,31 +234,9 @@ def caption_logits(model: GitForCausalLM, pixels: Tensor, token_ids: Tensor, ima
 
     Captions are padded at their end. Images, the most of the work, run once each, however many captions they have.
     """
-    start = token_ids[0, 0].expand(len(pixels), 1)
-    first = model(input_ids=start, pixel_values=pixels, use_cache=True, logits_to_keep=1)
-    logits = first.logits[image_index]  # (B, 1, V)
+    decoder = GitDecoder(model, int(token_ids[0, 0]))
+    cache = decoder.start(pixels)
+    first, cache = cache.first[image_index], GitCache(cache.values).select(image_index)  # (B, 1, V)
     if token_ids.shape[1] == 1:
-        return logits
-    cache = first.past_key_values
-    cache.batch_select_indices(image_index)
-    # said because GIT would go on counting after the image tokens in the cache, though they have no positions
-    positions = torch.arange(1, token_ids.shape[1], device=token_ids.device)[None]
-    rest = model(input_ids=token_ids[:, 1:], position_ids=positions, past_key_values=cache, use_cache=True)
-    return torch.cat([logits, rest.logits], dim=1)
-
-
-@torch.inference_mode()
-def generate_captions(
-    parts: GitParts, pixels: Tensor, beams: int, max_new_tokens: int, num_captions: int = 1
-) -> list[list[str]]:
-    """pixels (U, 3, H, W) -> num_captions <= beams texts for each picture, best first; the model keeps its mode."""
-    was_training = parts.model.training
-    parts.model.eval()
-    with quiet_transformers():
-        token_ids = parts.model.generate(
-            pixel_values=pixels, num_beams=beams, num_return_sequences=num_captions, do_sample=False,
-            max_new_tokens=max_new_tokens,
-        )  # fmt: skip
-    parts.model.train(was_training)
-    texts = [" ".join(text.split()) for text in parts.tokenizer.batch_decode(token_ids, skip_special_tokens=True)]
-    return [texts[i : i + num_captions] for i in range(0, len(texts), num_captions)]
+        return first
+    return torch.cat([first, decoder.decode(token_ids[:, 1:], cache)[0]], dim=1)

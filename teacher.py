@@ -24,18 +24,18 @@ from bundle import Captioner, load_captioner
 from decoding import DecodingOptions
 from encoder import prepare_pixels, quiet_transformers
 from errors import UserError
-from git_model import GitParts, caption_logits, generate_captions, load_git
+from git_model import caption_logits, load_git
 from settings import is_path
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
-LONGEST = 39  # tokens of a caption that transformers' generate() makes
+LONGEST = 40  # tokens of a caption that a teacher makes, both ends included
 
 
 class Teacher:
     """What all teachers do. A kind adds, pixels being (U, 3, H, W):
 
-    spans(caption) -> one row of encode(), uncut; captions(pixels, beams, num_captions) -> texts, best first;
+    spans(caption) -> one row of encode(), uncut; caption_pixels(pixels, DecodingOptions) -> (text, Caption) pairs;
     logits(pixels, tokens (B, T), image_index (B,), mask (B, T)) -> (N, V); image_tokens(pixels) -> (U, S, C).
     pad_id, end_id and max_seq_len are its own; caption_tokenizer is its vocabulary as a student has it that takes it.
     """
@@ -75,6 +75,11 @@ class Teacher:
         logits = self.logits(pixels, tokens.to(self.device), torch.tensor(image_index, device=self.device), mask)
         return (logits.float() / temperature).softmax(-1)
 
+    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
+        """num_captions <= beams texts for each picture, best first."""
+        options = DecodingOptions(min(self.max_seq_len, LONGEST), beams, num_captions=num_captions)
+        return [[text for text, _ in row] for row in self.caption_pixels(pixels, options)]
+
     def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
         return self.vocab_size == len(tokenizer) and self.caption_tokenizer.hash == tokenizer.hash
 
@@ -84,7 +89,8 @@ class GenerativeImageTextTeacher(Teacher):
 
     def __init__(self, name: str | Path, device: torch.device):
         parts = load_git(name)
-        self.parts, self.model, self.image_processor = parts, parts.model.to(device), parts.image_processor
+        self.model, self.image_processor = parts.model.to(device), parts.image_processor
+        self.caption_pixels = parts.caption_pixels
         self.tokenizer, self.vocab_size = parts.tokenizer, len(parts.tokenizer)
         self.end_id, self.pad_id = parts.tokenizer.sep_token_id, parts.tokenizer.pad_token_id or 0
         self.max_seq_len = parts.model.config.max_position_embeddings
@@ -105,9 +111,6 @@ class GenerativeImageTextTeacher(Teacher):
     def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
         return caption_logits(self.model, pixels, tokens, image_index)[mask]
 
-    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
-        return generate_captions(self.parts, pixels, beams, min(self.max_seq_len - 1, LONGEST), num_captions)
-
     @torch.inference_mode()
     def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states (U, S + T, C) of each layer."""
@@ -122,6 +125,7 @@ class CaptionerTeacher(Teacher):
     def __init__(self, name: str | Path, device: torch.device):
         self.captioner: Captioner = load_captioner(name, device)
         self.model, self.image_processor = self.captioner.model, self.captioner.image_processor
+        self.caption_pixels = self.captioner.caption_pixels
         self.tokenizer = self.caption_tokenizer = self.captioner.tokenizer
         self.vocab_size = len(self.tokenizer)
         self.end_id, self.pad_id = self.tokenizer.end_id, self.tokenizer.pad_id
@@ -135,10 +139,6 @@ class CaptionerTeacher(Teacher):
 
     def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
         return self.model(pixels, tokens, image_index, mask)
-
-    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
-        options = DecodingOptions(self.max_seq_len, beams, num_captions=num_captions)
-        return [[text for text, _ in row] for row in self.captioner.caption_pixels(pixels, options)]
 
 
 class CaptionsTeacher(Teacher):
@@ -154,7 +154,7 @@ class CaptionsTeacher(Teacher):
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise UserError(f"cannot load the teacher {str(name)!r}: {reason} ({EXPECTED})") from error
         self.model, self.image_processor = model.to(device).eval().requires_grad_(False), image_processor
-        self.parts = GitParts(self.model, tokenizer, image_processor)
+        self.tokenizer = tokenizer
 
     def spans(self, caption: str) -> tuple[list[int], list[int]]:
         raise UserError(
@@ -169,8 +169,15 @@ class CaptionsTeacher(Teacher):
     def image_tokens(self, pixels: Tensor) -> Tensor:
         raise UserError("DISTILL_FEATURES takes those of GIT or of a captioner of this project only")
 
+    @torch.inference_mode()
     def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
-        return generate_captions(self.parts, pixels, beams, LONGEST, num_captions)
+        with quiet_transformers():
+            token_ids = self.model.generate(
+                pixel_values=pixels, num_beams=beams, num_return_sequences=num_captions, do_sample=False,
+                max_new_tokens=LONGEST - 1,
+            )  # fmt: skip
+        texts = [" ".join(text.split()) for text in self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)]
+        return [texts[i : i + num_captions] for i in range(0, len(texts), num_captions)]
 
 
 def load_teacher(name: str, device: torch.device) -> Teacher:

@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dataset import ImageTextDataset, make_loader, start_epoch, to_device
+from decoding import DecodingOptions
 from ema import WeightAverage
 from encoder import load_encoder
 from errors import UserError, run_script
 from features import cached_features
-from git_model import GitParts, build_git, caption_logits, generate_captions, load_git, save_git, train_wordpiece
+from git_model import GitParts, build_git, caption_logits, load_git, save_git, train_wordpiece
 from metrics import score_captions
 from optimization import autocast, make_optimizer, make_scheduler, pick_device, pick_precision
 from prepare_dataset import PreparedData, is_prepared, read_prepared
@@ -96,7 +97,7 @@ def read_captions(path: Path, names: list[str]) -> list[str]:
         return [captions[name] for name in names]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"--captions {path}: {error}; expected a line as {{\"image\": ..., \"caption\": ...}} for each training picture"
+            f'--captions {path}: {error}; expected a line {{"image": ..., "caption": ...}} for each training picture'
         ) from None
 
 
@@ -179,10 +180,8 @@ def caption_split(parts: GitParts, dataset: ImageTextDataset, settings: Settings
     for start in tqdm(range(0, len(dataset.names), size), desc="captioning", leave=False, disable=None):
         numbers = list(range(start, min(start + size, len(dataset.names))))
         with autocast(device, dtype):
-            rows = generate_captions(
-                parts, dataset.images(numbers).unsqueeze(1).to(device), beams=1, max_new_tokens=settings.MAX_SEQ_LEN - 1
-            )
-        captions += [row[0] for row in rows]
+            rows = parts.caption_pixels(dataset.images(numbers).unsqueeze(1), DecodingOptions(settings.MAX_SEQ_LEN))
+        captions += [row[0][0] for row in rows]
     return captions
 
 

@@ -10,9 +10,10 @@ from tiny import CAPTIONS, save_tiny_vit, tiny_settings
 from torch.nn import functional as F
 
 from benchmarks import git_teacher
-from encoder import load_encoder, token_shape
+from decoding import DecodingOptions
+from encoder import load_encoder, quiet_transformers, token_shape
 from errors import UserError
-from git_model import build_git, caption_logits, generate_captions, load_git, save_git, train_wordpiece
+from git_model import build_git, caption_logits, load_git, save_git, train_wordpiece
 from prepare_dataset import prepare
 
 INDEX = torch.tensor([0, 2, 0, 1, 2, 2])  # images of six captions, uneven in number
@@ -61,6 +62,10 @@ def make_tokens(parts):
     return parts.tokenizer(captions, padding=True, return_tensors="pt").input_ids
 
 
+def texts(parts, pixels, options):
+    return [[text for text, _ in row] for row in parts.caption_pixels(pixels, options)]
+
+
 def test_captions_of_one_image_get_the_logits_that_each_gets_alone(parts):
     pixels, tokens = make_pixels(), make_tokens(parts)
     with torch.no_grad():
@@ -97,7 +102,8 @@ def test_cached_features_are_taken_for_pixels(around_folder):
         assert torch.equal(caption_logits(parts.model, features[:, None], tokens, INDEX), expected)
         rounded = caption_logits(parts.model, features[:, None].half(), tokens, INDEX)
     assert rounded.dtype == torch.float32 and torch.allclose(rounded, expected, atol=0.05)
-    assert generate_captions(parts, features[:, None], 2, 6) == generate_captions(parts, make_pixels(), 2, 6)
+    options = DecodingOptions(7, beam_size=2)
+    assert texts(parts, features[:, None], options) == texts(parts, make_pixels(), options)
 
 
 def test_a_saved_model_is_the_same_to_the_bit(tmp_path):
@@ -202,25 +208,27 @@ def test_gradients_reach_every_text_weight_as_without_a_cache_and_no_frozen_one(
     assert all(p.grad is None for p in model.git.image_encoder.parameters())
 
 
-def test_generated_captions_are_those_of_a_greedy_loop(parts):
-    pixels, length = make_pixels(), 8
-    tokens = torch.full((3, 1), parts.tokenizer.cls_token_id)
-    with torch.no_grad():
-        for _ in range(length):
-            logits = caption_logits(parts.model, pixels, tokens, torch.arange(3))
-            tokens = torch.cat([tokens, logits[:, -1:].argmax(-1)], dim=1)
-    rows = [row[: row.index(3)] if 3 in row else row for row in tokens.tolist()]
-    expected = [[" ".join(parts.tokenizer.decode(row, skip_special_tokens=True).split())] for row in rows]
-    assert generate_captions(parts, pixels, beams=1, max_new_tokens=length) == expected
+def test_greedy_captions_are_those_that_transformers_generates(parts):
+    with torch.no_grad(), quiet_transformers():
+        rows = parts.model.generate(pixel_values=make_pixels(), do_sample=False, max_new_tokens=8)
+    expected = [[" ".join(text.split())] for text in parts.tokenizer.batch_decode(rows, skip_special_tokens=True)]
+    assert texts(parts, make_pixels(), DecodingOptions(9)) == expected
     assert len({text for [text] in expected}) > 1  # the captions tell the images apart
 
 
-def test_several_captions_an_image_stand_together_and_the_mode_is_kept(parts):
+def test_several_captions_an_image_do_not_depend_on_its_batch_and_the_mode_is_kept(parts):
     parts.model.train()
-    rows = generate_captions(parts, make_pixels(), beams=3, max_new_tokens=6, num_captions=2)
+    options = DecodingOptions(7, beam_size=3, num_captions=2)
+    rows = texts(parts, make_pixels(), options)
     assert parts.model.training and [len(row) for row in rows] == [2, 2, 2]
-    parts.model.eval()
-    assert rows[1] == generate_captions(parts, make_pixels()[1:2], beams=3, max_new_tokens=6, num_captions=2)[0]
+    assert rows[1] == texts(parts, make_pixels()[1:2], options)[0]
+
+
+def test_an_image_is_encoded_once_however_many_beams_it_has(parts):
+    seen = []
+    parts.model.git.image_encoder.register_forward_hook(lambda *call: seen.append(len(call[2].last_hidden_state)))
+    parts.caption_pixels(make_pixels(), DecodingOptions(7, beam_size=3))
+    assert seen == [3]
 
 
 def test_a_teacher_is_trained_and_captions_the_validation_pictures(tmp_path, capsys):
@@ -232,6 +240,6 @@ def test_a_teacher_is_trained_and_captions_the_validation_pictures(tmp_path, cap
     out = capsys.readouterr().out
     assert "nats a token" in out and "CIDEr-D" in out and "distinct captions of" in out and "best" in out
     parts = load_git(output)
-    assert len(generate_captions(parts, make_pixels(), 1, 5)) == 3
+    assert len(texts(parts, make_pixels(), DecodingOptions(6))) == 3
     with pytest.raises(UserError, match="holds no prepared data"):
         git_teacher.main(["--data-dir", str(tmp_path / "nothing"), *flags])
