@@ -1,6 +1,7 @@
 """Distillation: losses that pull the captioner towards a teacher's predictions, and the criteria that use them.
 
     kd_loss(student, teacher, mask, temperature)                     # same vocabulary or labels: whole distributions
+    kd_loss(student, teacher[:, match_labels(our_names, its_names)]) # of image classes, whatever their order
     sparse_kl(logits, ids, probs, temperature)                       # the teacher's K likeliest tokens and a rest
     criterion = caption_criterion(run)                               # cross-entropy, alone or with a teacher
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from errors import UserError
 from loss import CaptionLoss, RowLoss, caption_logits
 
 TINY = 1e-37  # probability below which float32 has none
@@ -28,6 +30,21 @@ def kd_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temper
     mask = torch.ones(student.shape[:-1], dtype=torch.bool, device=student.device) if mask is None else mask
     rows = student[mask]  # (N, V)
     return RowLoss.apply(rows, dense_kl(teacher.detach()[mask], temperature)) / max(1, len(rows))
+
+
+def match_labels(student: dict[int, str], teacher: dict[int, str]) -> list[int]:
+    """For each label of the student its place among the teacher's, both id2label as transformers has it.
+
+    Raises UserError where the names are not the same: equal numbers would mean different things.
+    """
+    ours, theirs = set(student.values()), {name: place for place, name in teacher.items()}
+    if ours != theirs.keys():
+        examples = ", ".join(f"{name!r}" for name in sorted(ours ^ theirs.keys())[:3])
+        raise UserError(
+            f"student and teacher have different labels, {len(ours)} and {len(theirs)}: {examples} only one of them; "
+            "expected a teacher trained on the same classes"
+        )
+    return [theirs[student[place]] for place in range(len(student))]
 
 
 def dense_kl(teacher: Tensor, temperature: float) -> Callable:

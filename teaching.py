@@ -72,7 +72,8 @@ class Teaching:
             return []
         return [
             f"the student predicts validation captions better than its teacher ({nats:.2f} nats a caption, teacher "
-            f"{self.findings['nats']:.2f}): lower DISTILL_ALPHA, or take a better teacher"
+            f"{self.findings['nats']:.2f}): lower DISTILL_ALPHA, or take a better teacher. A self-critical one predicts "
+            "people's captions badly and may yet be worth it: see which has the higher CIDEr-D, evaluate.py --compare"
         ]
 
 

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from tiny import tiny_model, tiny_settings
 
 from alignment import Projection
-from distill import DistillLoss, MomentumLoss, blend, kd_loss, sparse_kl
+from distill import DistillLoss, MomentumLoss, blend, kd_loss, match_labels, sparse_kl
 from ema import WeightAverage
+from errors import UserError
 from loss import CaptionLoss, RowLoss, cross_entropy
 from progress import Progress
 
@@ -61,6 +62,18 @@ def test_the_dense_loss_is_pytorchs_over_the_rows_of_its_mask():
 
 def test_no_rows_are_no_loss():
     assert kd_loss(logits(), logits(seed=1), torch.zeros(6, dtype=torch.bool)) == 0
+
+
+def test_labels_are_matched_by_name_and_other_names_refused():
+    student, teacher = {0: "cat", 1: "dog", 2: "frog"}, {0: "frog", 1: "cat", 2: "dog"}
+    order = match_labels(student, teacher)
+    assert [teacher[place] for place in order] == list(student.values())
+    rows = logits()[:, :3]
+    assert kd_loss(rows[:, order], rows[:, match_labels(student, teacher)]) < 1e-6 < kd_loss(rows[:, order], rows)
+    with pytest.raises(UserError, match=r"different labels, 3 and 3: 'frog', 'toad' only one of them"):
+        match_labels(student, {0: "toad", 1: "cat", 2: "dog"})
+    with pytest.raises(UserError, match="different labels, 3 and 2"):
+        match_labels(student, {0: "cat", 1: "dog"})
 
 
 def test_temperature_keeps_the_size_of_the_gradient():
