@@ -6,7 +6,8 @@
 Each run is train.py with --preset flickr8k-distill and the flags of its kind, in --checkpoint-dir/<kind>-<seed>. What
 is there and finished is not run again, and a run that was stopped goes on: another teacher, encoder or flag needs
 another --checkpoint-dir. The table has CIDEr-D and BLEU-4 of the dev split (beam 3) and the training time without the
-caches, as a multiple of that of the student alone with the same seed.
+caches, as a multiple of that of the student alone with the same seed. Then the teacher and the best student stand side by
+side: captions, scores, parameters, bytes on disk, pictures a second, peak memory.
 """
 
 import json
@@ -14,6 +15,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import evaluate
 import train
 from benchmarks.side_by_side import command, make_parser, markdown, report, set_up
 from errors import UserError, run_script
@@ -32,6 +34,8 @@ KINDS = {  # what the student learns from, and the flags that make it so
     "strong": ("mix, from the strong teacher", ["--distill", "git", *HALF]),
     "weak": ("mix, from the weak teacher", ["--distill", "git", *HALF]),
 }  # fmt: skip
+
+WITH_TEACHER = ("logits", "captions", "mix", "features")  # with --teacher, not another one
 
 
 def run(kind: str, seed: int, arguments) -> None:
@@ -113,6 +117,10 @@ def main(argv: list[str]) -> None:
     text = summary(rows, arguments.kinds)
     report(rows, f"{text}\n\nMean (smallest to largest) over seeds {arguments.seeds}.", command("distillation", argv),
            arguments.output)  # fmt: skip
+    if taught := [row for row in rows if row["kind"] in WITH_TEACHER]:
+        best = max(taught, key=lambda row: row["cider"])
+        student = Path(arguments.checkpoint_dir) / f"{best['kind']}-{best['seed']}" / "best"
+        evaluate.main(["--compare", arguments.teacher, str(student)])
 
 
 if __name__ == "__main__":

@@ -167,8 +167,11 @@ def test_kinds_of_distillation_stand_beside_the_student_alone(raw, encoder, tmp_
     distillation.main(arguments)
     rows = rows_of(tmp_path / "out.json")
     assert [row["kind"] for row in rows] == ["alone", "logits"] and all(row["seconds"] > 0 for row in rows)
+    assert "parameters, million" in capsys.readouterr().out  # the teacher beside the student that learnt from it
     monkeypatch.setattr(distillation.train, "main", lambda _: pytest.fail("run again"))
-    capsys.readouterr()
+    compared = []
+    monkeypatch.setattr(distillation.evaluate, "main", compared.extend)
     distillation.main(arguments)
     table = capsys.readouterr().out
     assert "| alone " in table and "| logits" in table
+    assert compared == ["--compare", str(teacher), "checkpoints/distillation/logits-1/best"]
