@@ -26,7 +26,7 @@ from errors import UserError
 from files import write_atomically
 from model import ImageToTextModel
 from model_card import model_card
-from settings import Settings
+from settings import Settings, is_path
 from tokenizer import CaptionTokenizer
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
@@ -93,12 +93,12 @@ def own_weights(weights: dict) -> dict:
 
 def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cpu") -> Captioner:
     """A captioner in eval mode from a folder, a checkpoint file or the Hub. Raises UserError."""
-    path = Path(path_or_repo_id)
+    path = Path(path_or_repo_id).expanduser()
     if path.is_file():
-        captioner = from_checkpoint(path)
+        captioner = from_checkpoint(read_checkpoint(path), path)
     elif path.is_dir():
         captioner = from_folder(path)
-    elif path.suffix in (".pt", ".safetensors") or str(path_or_repo_id).count("/") != 1:
+    elif path.suffix in (".pt", ".safetensors") or is_path(str(path_or_repo_id)) or "/" not in str(path_or_repo_id):
         raise UserError(f"there is no {path_or_repo_id}; {HUB_HINT}")
     else:
         from hub import download
@@ -128,8 +128,7 @@ def from_folder(folder: Path) -> Captioner:
     return assemble(folder, architecture, encoder_files, weights, tokenizer, config)
 
 
-def from_checkpoint(path: Path) -> Captioner:
-    checkpoint = read_checkpoint(path)
+def from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
     tokenizer = CaptionTokenizer.from_dict(checkpoint["tokenizer"])
     config = {"architecture": checkpoint["architecture"], "settings": checkpoint["config"]}
     weights = own_weights(checkpoint["model_state_dict"] | checkpoint["average"]["values"])

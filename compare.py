@@ -67,6 +67,9 @@ def compare(arguments: argparse.Namespace) -> int:
     device = pick_device(arguments.device)
     names = short_names(*arguments.compare)
     sides = [load_side(path, device) for path in arguments.compare]
+    for side, other in zip(sides, reversed(sides)):
+        if side.data is None:  # GIT: searched as the captioner beside it
+            side.settings = other.settings
     options = [decoding_options(arguments, side.settings, side.max_seq_len) for side in sides]
     precisions = [pick_precision(side.settings, device) for side in sides]
     pictures = find_pictures(arguments.data_dir, arguments.split, sides[owner_of_data(sides)].settings)

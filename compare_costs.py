@@ -46,7 +46,7 @@ class Side:
 
 def load_side(path: str, device) -> Side:
     """Anything that captions, on the device: a best/ or GIT folder, a checkpoint file, a Hub id. Raises UserError."""
-    if is_git(Path(path)):
+    if is_git(path):
         return load_git_side(path, device)
     from bundle import load_captioner
 
@@ -63,20 +63,21 @@ def load_side(path: str, device) -> Side:
     )
 
 
-def is_git(folder: Path) -> bool:
-    from teacher import model_type
+def is_git(path: str) -> bool:
+    from teacher import locate, model_type
 
     try:
-        return model_type(folder) == "git"
-    except UserError:  # a file, a Hub id, or a folder whose trouble load_captioner names
+        return model_type(locate(path)) == "git"
+    except UserError:  # a file, or something whose trouble load_captioner names
         return False
 
 
 def load_git_side(path: str, device) -> Side:
-    """GIT, which knows no settings of ours: it captions as config.py says."""
+    """GIT, which knows no settings of ours: it captions as config.py says, or as the other side does."""
     from git_model import load_git
+    from teacher import locate
 
-    parts, settings = load_git(path), constants()
+    parts, settings = load_git(locate(path)), constants()
     parts.model.to(device)
     return Side(
         path,
@@ -136,11 +137,9 @@ def caption_subset(side: Side, options, precision: str, read: Callable, count: i
 
 def weights_on_disk(path: str) -> int:
     """Bytes of the files that hold the weights."""
-    place = Path(path)
-    if not place.exists():
-        from hub import download
+    from teacher import locate
 
-        place = Path(download(path))  # from its cache, as it has been loaded
+    place = locate(path)
     if place.is_file():
         return place.stat().st_size
     sizes = [[file.stat().st_size for file in place.glob(f"*{suffix}")] for suffix in WEIGHT_SUFFIXES]

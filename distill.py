@@ -1,7 +1,7 @@
 """Distillation: losses that pull the captioner towards a teacher's predictions, and the criteria that use them.
 
     kd_loss(student, teacher, mask, temperature)                     # same vocabulary or labels: whole distributions
-    kd_loss(student, teacher[:, match_labels(our_names, its_names)]) # of image classes, whatever their order
+    kd_loss(student, teacher[:, match_labels(ours, theirs)])         # of image classes (id2label), whatever their order
     sparse_kl(logits, ids, probs, temperature)                       # the teacher's K likeliest tokens and a rest
     criterion = caption_criterion(run)                               # cross-entropy, alone or with a teacher
 
@@ -10,6 +10,7 @@ Hinton et al. 2015 (arXiv 1503.02531) with the rest kept as one event, so that e
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -35,16 +36,20 @@ def kd_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temper
 def match_labels(student: dict[int, str], teacher: dict[int, str]) -> list[int]:
     """For each label of the student its place among the teacher's, both id2label as transformers has it.
 
-    Raises UserError where the names are not the same: equal numbers would mean different things.
+    Raises UserError where the names are not the same, and where their order differs and a name is there twice (ImageNet
+    has two classes "crane"): equal numbers would mean different things.
     """
-    ours, theirs = set(student.values()), {name: place for place, name in teacher.items()}
-    if ours != theirs.keys():
-        examples = ", ".join(f"{name!r}" for name in sorted(ours ^ theirs.keys())[:3])
+    if student == teacher:
+        return list(range(len(student)))
+    places = {name: place for place, name in teacher.items()}
+    if differ := Counter(student.values()) - Counter(teacher.values()) or set(places) - set(student.values()):
         raise UserError(
-            f"student and teacher have different labels, {len(ours)} and {len(theirs)}: {examples} only one of them; "
+            f"student and teacher have different labels, {len(student)} and {len(teacher)}, {min(differ)!r} for one; "
             "expected a teacher trained on the same classes"
         )
-    return [theirs[student[place]] for place in range(len(student))]
+    if len(places) < len(teacher):
+        raise UserError("labels in another order cannot be matched by name: some names are there twice")
+    return [places[student[place]] for place in range(len(student))]
 
 
 def dense_kl(teacher: Tensor, temperature: float) -> Callable:

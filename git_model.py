@@ -12,7 +12,7 @@ A model of build_git takes cached features (U, 1, S, E) wherever it takes pixels
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,12 +51,13 @@ class GitParts:
     image_processor: object
 
     def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
-        """As bundle.Captioner.caption_pixels; the model keeps its mode."""
+        """As bundle.Captioner.caption_pixels, always with a cache; the model keeps its mode."""
         was_training = self.model.training
         self.model.eval()
-        start_id, end_id = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        ends = SimpleNamespace(start_id=start_id, end_id=end_id)
-        captions = generate(GitDecoder(self.model, start_id), pixels.to(self.model.device), ends, options)
+        longest = min(options.max_seq_len, self.model.config.max_position_embeddings)
+        options = replace(options, max_seq_len=longest, use_cache=True)
+        special = SimpleNamespace(start_id=self.tokenizer.cls_token_id, end_id=self.tokenizer.sep_token_id)
+        captions = generate(GitDecoder(self.model, special.start_id), pixels.to(self.model.device), special, options)
         self.model.train(was_training)
         return [[(self.text(caption.tokens), caption) for caption in row] for row in captions]
 
@@ -66,14 +67,17 @@ class GitParts:
 
 @dataclass
 class GitCache:
-    """Keys and values of the images and of `length` caption tokens; first: logits (U, 1, V) that none has asked for."""
+    """Keys and values of the images and of `length` caption tokens, which change in place, unlike model.Cache.
 
-    values: DynamicCache
-    first: Tensor | None = None
+    start_logits (U, 1, V): what follows [CLS], until decode() has given it.
+    """
+
+    past_key_values: DynamicCache
+    start_logits: Tensor | None = None
     length: int = 1
 
     def select(self, rows: Tensor, images: Tensor | None = None) -> "GitCache":
-        self.values.batch_select_indices(rows)
+        self.past_key_values.batch_select_indices(rows)
         return self
 
 
@@ -90,16 +94,20 @@ class GitDecoder:
         return GitCache(found.past_key_values, found.logits)
 
     def decode(self, tokens: Tensor, cache: GitCache) -> tuple[Tensor, GitCache]:
-        """Tokens (B, T) after those in the cache -> logits (B, T, V); first [CLS] of B / U captions an image."""
-        if cache.first is not None:
-            copies = len(tokens) // len(cache.first)
-            cache.values.batch_repeat_interleave(copies)
-            return cache.first.repeat_interleave(copies, 0), GitCache(cache.values)
+        """Tokens (B, T) after those in the cache -> logits (B, T, V).
+
+        The first time tokens are the [CLS] of B / U captions an image, which start() has read once for all of them.
+        """
+        past = cache.past_key_values
+        if cache.start_logits is not None:
+            copies = len(tokens) // len(cache.start_logits)
+            past.batch_repeat_interleave(copies)
+            return cache.start_logits.repeat_interleave(copies, 0), GitCache(past)
         length = cache.length + tokens.shape[1]
         # said because GIT would go on counting after the image tokens in the cache, though they have no positions
         positions = torch.arange(cache.length, length, device=tokens.device)[None]
-        found = self.model(input_ids=tokens, position_ids=positions, past_key_values=cache.values, use_cache=True)
-        return found.logits, GitCache(cache.values, length=length)
+        found = self.model(input_ids=tokens, position_ids=positions, past_key_values=past, use_cache=True)
+        return found.logits, GitCache(past, length=length)
 
 
 class ImageEncoder(nn.Module):
@@ -236,7 +244,7 @@ def caption_logits(model: GitForCausalLM, pixels: Tensor, token_ids: Tensor, ima
     """
     decoder = GitDecoder(model, int(token_ids[0, 0]))
     cache = decoder.start(pixels)
-    first, cache = cache.first[image_index], GitCache(cache.values).select(image_index)  # (B, 1, V)
+    first, cache = cache.start_logits[image_index], GitCache(cache.past_key_values).select(image_index)  # (B, 1, V)
     if token_ids.shape[1] == 1:
         return first
     return torch.cat([first, decoder.decode(token_ids[:, 1:], cache)[0]], dim=1)

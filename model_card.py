@@ -1,5 +1,7 @@
 """The README.md of a captioner's folder and Hub repository, filled from the run's settings and numbers."""
 
+from pathlib import Path
+
 from torch import nn
 
 from settings import Settings
@@ -68,8 +70,14 @@ def model_card(
         lr=settings.LEARNING_RATE,
         smoothing=settings.LABEL_SMOOTHING,
         seed=settings.SEED,
-        taught=how_taught(settings, findings or {}),
+        taught=how_started(settings) + how_taught(settings, findings or {}),
     )
+
+
+def how_started(settings: Settings) -> str:
+    if settings.FINETUNE_FROM is None:
+        return ""
+    return f" It started from the captioner {Path(settings.FINETUNE_FROM).name}, whose licences hold for it too."
 
 
 def how_taught(settings: Settings, findings: dict) -> str:

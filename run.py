@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from bundle import Captioner, bundle_config, load_captioner
+from bundle import Captioner, bundle_config, from_checkpoint, load_captioner
 from checkpoint import STEP_FILE, numbered
 from ema import WeightAverage
 from encoder import describe_encoder, load_encoder, token_shape
@@ -60,7 +60,7 @@ def start_run(
     dtype = pick_precision(settings, device)
     torch.manual_seed(settings.SEED)
     encoder, image_processor = (origin.model.encoder, origin.image_processor) if origin else load_encoder(settings)
-    encoder.set_trainable(settings.ENCODER_TRAINABLE)
+    encoder.set_trainable(settings.ENCODER_TRAINABLE)  # the origin's may have been frozen, or not
     num_image_tokens, encoder_embed_dim = token_shape(encoder, image_processor)
     model = ImageToTextModel(
         encoder,
@@ -83,8 +83,7 @@ def start_run(
     optimizer = make_optimizer(model, settings)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
-    origin = settings.TEACHER_MODEL_NAME if settings.TOKENIZER == "teacher" else settings.vocab_path
-    print(f"tokenizer    {len(tokenizer):,} tokens, {origin} (hash {tokenizer.hash})")
+    print(f"tokenizer    {len(tokenizer):,} tokens, {vocabulary_source(settings)} (hash {tokenizer.hash})")
     print(
         f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder "
         f"{settings.ENCODER_MODEL_NAME}, {num_image_tokens} image tokens"
@@ -99,6 +98,11 @@ def start_run(
         make_scaler(device, dtype), WeightAverage(model, settings.EMA_DECAY),
         device, dtype, Progress(num_pairs=num_pairs),
     )  # fmt: skip
+
+
+def vocabulary_source(settings: Settings) -> str | Path:
+    taken = settings.TEACHER_MODEL_NAME if settings.TOKENIZER == "teacher" else None
+    return settings.FINETUNE_FROM or taken or settings.vocab_path
 
 
 def choose_folder(settings: Settings, resume: Path | None, checkpoint: dict | None) -> Path:
@@ -143,27 +147,31 @@ def settings_for_resume(settings: Settings, checkpoint: dict, path: Path) -> Set
         )
     print(f"resume       {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']:,})")
     for name, value in changed.items():
-        if name not in ARCHITECTURE:
+        if name not in (*ARCHITECTURE, "FINETUNE_FROM"):
             print(f"             {name} is now {getattr(settings, name)!r}, was {value!r}")
-    return keep_architecture(settings, old)
+    return keep_architecture(settings, old, (*ARCHITECTURE, "FINETUNE_FROM"))
 
 
-def keep_architecture(settings: Settings, old: dict) -> Settings:
+def keep_architecture(settings: Settings, old: dict, names: tuple[str, ...] = ARCHITECTURE) -> Settings:
     """The settings with what the old ones say of the model's shape and its tokens; every difference is printed."""
-    kept = {name: old[name] for name in ARCHITECTURE if name in old and old[name] != getattr(settings, name)}
+    kept = {name: old[name] for name in names if name in old and old[name] != getattr(settings, name)}
     for name, value in kept.items():
         print(f"             {name} stays {value!r} as it was trained, not {getattr(settings, name)!r}")
     return settings.replace(**kept)
 
 
-def load_origin(settings: Settings, resume: Path | None) -> Captioner | None:
+def load_origin(settings: Settings, checkpoint: dict | None, resume: Path | None) -> Captioner | None:
     """The captioner that training starts from, None without FINETUNE_FROM; a run that goes on no longer needs it.
 
     Raises UserError where it cannot be loaded.
     """
     if settings.FINETUNE_FROM is None:
         return None
-    origin = load_captioner(resume or settings.FINETUNE_FROM)
-    if resume is None:
-        print(f"finetune     {settings.FINETUNE_FROM} (vocabulary {origin.tokenizer.hash})")
+    if checkpoint:
+        return from_checkpoint(checkpoint, resume)
+    origin = load_captioner(settings.FINETUNE_FROM)
+    print(f"finetune     {settings.FINETUNE_FROM}")
+    trainable = origin.config["settings"].get("ENCODER_TRAINABLE")
+    if trainable != settings.ENCODER_TRAINABLE:
+        print(f"             ENCODER_TRAINABLE is now {settings.ENCODER_TRAINABLE!r}, was {trainable!r}")
     return origin

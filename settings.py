@@ -243,7 +243,8 @@ def range_problems(settings: Settings) -> list[str]:
             problems.append(f"{name} ({values[name]}) must be a multiple of {divisor} ({values[divisor]})")
     if settings.VAL_FRACTION + settings.TEST_FRACTION >= 1:
         problems.append("VAL_FRACTION and TEST_FRACTION leave nothing to train on")
-    if settings.ENCODER_MODEL_NAME == "scratch" and settings.ENCODER_TRAINABLE != "all":
+    from_scratch = settings.ENCODER_MODEL_NAME == "scratch" and settings.FINETUNE_FROM is None
+    if from_scratch and settings.ENCODER_TRAINABLE != "all":
         problems.append('ENCODER_MODEL_NAME "scratch" has no weights to keep: ENCODER_TRAINABLE must be "all"')
     if settings.CACHE_FEATURES and settings.ENCODER_TRAINABLE != "none":
         problems.append('CACHE_FEATURES keeps what a frozen encoder makes: ENCODER_TRAINABLE must be "none"')
@@ -304,10 +305,11 @@ def path_problems(settings: Settings) -> list[str]:
         problems.append(
             f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded (--raw-dir PATH)"
         )
-    name = settings.ENCODER_MODEL_NAME
-    if is_path(name) and not Path(name).is_dir():
+    name, origin, resume = settings.ENCODER_MODEL_NAME, settings.FINETUNE_FROM, settings.RESUME_CHECKPOINT_PATH
+    if is_path(name) and not Path(name).is_dir() and origin is None:
         problems.append(f"ENCODER_MODEL_NAME {name} is no folder here; expected a local folder, a Hub id or 'scratch'")
-    resume = settings.RESUME_CHECKPOINT_PATH
+    if origin and is_path(origin) and not Path(origin).expanduser().exists() and resume is None:
+        problems.append(f"FINETUNE_FROM {origin} is not here; expected a best/ folder, a checkpoint_*.pt or a Hub id")
     if resume not in (None, "latest") and not Path(resume).is_file():
         problems.append(f"RESUME_CHECKPOINT_PATH {resume} does not exist; expected a checkpoint_*.pt file or 'latest'")
     if settings.DEVICE is not None and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", settings.DEVICE):

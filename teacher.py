@@ -11,6 +11,7 @@ are frozen and in eval mode, and it is no part of the student, of its checkpoint
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from settings import is_path
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
-LONGEST = 40  # tokens of a caption that a teacher makes, both ends included
+LONGEST = 40  # tokens, both ends included, of a caption made by a teacher that sets no limit itself
 
 
 class Teacher:
@@ -37,7 +38,8 @@ class Teacher:
 
     spans(caption) -> one row of encode(), uncut; caption_pixels(pixels, DecodingOptions) -> (text, Caption) pairs;
     logits(pixels, tokens (B, T), image_index (B,), mask (B, T)) -> (N, V); image_tokens(pixels) -> (U, S, C).
-    pad_id, end_id and max_seq_len are its own; caption_tokenizer is its vocabulary as a student has it that takes it.
+    pad_id, end_id, max_seq_len and longest (of captions it makes) are its own; caption_tokenizer is its vocabulary as a
+    student has it that takes it.
     """
 
     model: nn.Module
@@ -47,6 +49,8 @@ class Teacher:
     pad_id: int
     end_id: int
     max_seq_len: int
+    longest: int
+    caption_pixels: Callable[[Tensor, DecodingOptions], list]
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +81,7 @@ class Teacher:
 
     def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
         """num_captions <= beams texts for each picture, best first."""
-        options = DecodingOptions(min(self.max_seq_len, LONGEST), beams, num_captions=num_captions)
+        options = DecodingOptions(self.longest, beams, num_captions=num_captions)
         return [[text for text, _ in row] for row in self.caption_pixels(pixels, options)]
 
     def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
@@ -94,6 +98,7 @@ class GenerativeImageTextTeacher(Teacher):
         self.tokenizer, self.vocab_size = parts.tokenizer, len(parts.tokenizer)
         self.end_id, self.pad_id = parts.tokenizer.sep_token_id, parts.tokenizer.pad_token_id or 0
         self.max_seq_len = parts.model.config.max_position_embeddings
+        self.longest = min(self.max_seq_len, LONGEST)
 
     @cached_property
     def caption_tokenizer(self) -> CaptionTokenizer:
@@ -129,7 +134,7 @@ class CaptionerTeacher(Teacher):
         self.tokenizer = self.caption_tokenizer = self.captioner.tokenizer
         self.vocab_size = len(self.tokenizer)
         self.end_id, self.pad_id = self.tokenizer.end_id, self.tokenizer.pad_id
-        self.max_seq_len = self.model.architecture["decoder_max_seq_len"]
+        self.max_seq_len = self.longest = self.model.architecture["decoder_max_seq_len"]
 
     def image_tokens(self, pixels: Tensor) -> Tensor:
         return self.model.encode(pixels)

@@ -37,7 +37,7 @@ from targets import (
     record,
     whole_pictures,
 )
-from teacher import fingerprint, load_teacher
+from teacher import LONGEST, fingerprint, load_teacher
 
 EXAMINED = 200  # validation pictures the teacher is examined on
 MIN_SUPERVISED = 0.9  # share of our targets that have a prediction of the teacher
@@ -50,7 +50,7 @@ ADVICE = ", lower DISTILL_TOP_K, or train with DISTILL_CACHE false"
 class Teaching:
     """targets(batch) as in targets.py, or None without DISTILL_ALPHA; what examine() found.
 
-    The course, where features are compared, keeps the teacher itself; else its memory is free once all is made.
+    The teacher itself stays for features (the course has it) and live targets; else its memory is free by then.
     """
 
     course: "Course | None"
@@ -72,8 +72,8 @@ class Teaching:
             return []
         return [
             f"the student predicts validation captions better than its teacher ({nats:.2f} nats a caption, teacher "
-            f"{self.findings['nats']:.2f}): lower DISTILL_ALPHA, or take a better teacher. A self-critical one predicts "
-            "people's captions badly and may yet be worth it: see which has the higher CIDEr-D, evaluate.py --compare"
+            f"{self.findings['nats']:.2f}): lower DISTILL_ALPHA, or take a better teacher. A self-critical one "
+            "predicts people's captions badly and may yet be worth it: see the CIDEr-D of evaluate.py --compare"
         ]
 
 
@@ -88,6 +88,8 @@ def prepare_teaching(run: Run, train_set, val_set) -> Teaching:
             check_top_k(run)
             targets, findings = course.cached_targets() if settings.DISTILL_CACHE else course.live_targets()
             report(findings)
+        if settings.DISTILL_FEATURES:
+            course.teacher  # loaded here: its weights are random numbers first
     return Teaching(course if settings.DISTILL_FEATURES else None, targets, findings)
 
 
@@ -113,7 +115,8 @@ class Course:
 
     def captions(self) -> list[str]:
         """For each training picture the teacher's beam that is nearest to the references by CIDEr-D."""
-        cache = CacheFile(self.folder / "captions", self.inputs(beams=self.settings.DISTILL_BEAMS), ".jsonl")
+        inputs = self.inputs(beams=self.settings.DISTILL_BEAMS, longest=LONGEST)
+        cache = CacheFile(self.folder / "captions", inputs, ".jsonl")
         total, started = len(self.train_set.names), time.perf_counter()
 
         def produce(done: int) -> Iterator[tuple[int, bytes]]:

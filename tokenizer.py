@@ -139,9 +139,16 @@ def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lo
 
 
 def build_tokenizer(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
-    """Load the tokenizer at the configured paths, or train it on the training captions and save it there."""
+    """Load the tokenizer at the configured paths, or train it on the training captions and save it there.
+
+    FINETUNE_FROM brings its own, TOKENIZER "teacher" takes the teacher's.
+    """
+    if settings.FINETUNE_FROM:
+        from bundle import load_captioner  # takes its time to import
+
+        return load_captioner(settings.FINETUNE_FROM).tokenizer
     if settings.TOKENIZER == "teacher":
-        from teacher import teacher_tokenizer  # takes its time to import
+        from teacher import teacher_tokenizer
 
         return teacher_tokenizer(settings.TEACHER_MODEL_NAME)
     vocab_path, merges_path = settings.vocab_path, settings.merges_path

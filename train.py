@@ -230,7 +230,7 @@ def main(argv: list[str]) -> int | None:
     checkpoint = read_checkpoint(resume) if resume else None
     if checkpoint:
         settings = settings_for_resume(settings, checkpoint, resume)
-    origin = load_origin(settings, resume)
+    origin = load_origin(settings, checkpoint, resume)
     if origin:
         settings = keep_architecture(settings, origin.config["settings"])
     folder = choose_folder(settings, resume, checkpoint)
@@ -239,6 +239,7 @@ def main(argv: list[str]) -> int | None:
     captions = data.captions_of("train")
     tokenizer = origin.tokenizer if origin else build_tokenizer(settings, captions)
     run = start_run(settings, tokenizer, len(captions), folder, origin)
+    del origin  # the run has a copy of its decoder
     train_set, val_set = (ImageTextDataset(data, s, tokenizer, run.image_processor, settings) for s in ("train", "val"))
     if settings.CACHE_FEATURES:
         for dataset in (train_set, val_set):

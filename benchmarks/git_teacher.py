@@ -212,6 +212,7 @@ def main(argv: list[str]) -> None:
     arguments = parse_arguments(argv)
     data = read_data(Path(arguments.data_dir))
     captions = data.captions_of("train")
+    mixed_in = read_captions(Path(arguments.captions), data.splits["train"]) if arguments.captions else None
     settings, output = make_settings(arguments, len(captions)), Path(arguments.output)
     device = pick_device(None)
     dtype = pick_precision(settings, device)
@@ -222,8 +223,7 @@ def main(argv: list[str]) -> None:
     pieces = len(parts.tokenizer)
     print(f"teacher      {trained:,} parameters trained, {total - trained:,} frozen; {pieces:,} WordPieces")
     train_set, val_set = make_datasets(parts, data, settings, device, dtype)
-    if arguments.captions:
-        mixed_in = read_captions(Path(arguments.captions), train_set.names)
+    if mixed_in:
         train_set.mix_in(mixed_in, MIXED_IN, wordpieces(parts.tokenizer))
     fit(parts, train_set, val_set, settings, device, dtype, output)
 
