@@ -11,7 +11,7 @@ import transformers
 from bundle import Captioner, bundle_config, from_checkpoint, load_captioner
 from checkpoint import STEP_FILE, numbered
 from ema import WeightAverage
-from encoder import describe_encoder, load_encoder, token_shape
+from encoder import VisionEncoder, describe_encoder, load_encoder, token_shape
 from errors import UserError
 from model import ImageToTextModel
 from optimization import make_optimizer, make_scaler, make_scheduler, pick_device, pick_precision
@@ -62,18 +62,7 @@ def start_run(
     encoder, image_processor = (origin.model.encoder, origin.image_processor) if origin else load_encoder(settings)
     encoder.set_trainable(settings.ENCODER_TRAINABLE)  # the origin's may have been frozen, or not
     num_image_tokens, encoder_embed_dim = token_shape(encoder, image_processor)
-    model = ImageToTextModel(
-        encoder,
-        encoder_embed_dim,
-        decoder_vocab_size=len(tokenizer),
-        decoder_embed_dim=settings.DECODER_EMBED_DIM,
-        decoder_heads=settings.DECODER_HEADS,
-        decoder_layers=settings.DECODER_LAYERS,
-        decoder_ff_dim=settings.DECODER_FF_DIM,
-        decoder_max_seq_len=settings.MAX_SEQ_LEN,
-        decoder_dropout=settings.DECODER_DROPOUT,
-        decoder_pad_idx=tokenizer.pad_id,
-    ).to(device)
+    model = make_model(encoder, encoder_embed_dim, tokenizer, settings).to(device)
     if origin:
         model.load_state_dict(origin.model.state_dict())
     if settings.DISTILL == "git" and settings.DISTILL_FEATURES:
@@ -98,6 +87,24 @@ def start_run(
         make_scaler(device, dtype), WeightAverage(model, settings.EMA_DECAY),
         device, dtype, Progress(num_pairs=num_pairs),
     )  # fmt: skip
+
+
+def make_model(
+    encoder: VisionEncoder, encoder_embed_dim: int, tokenizer: CaptionTokenizer, settings: Settings
+) -> ImageToTextModel:
+    """A fresh decoder over the encoder, as the settings have it."""
+    return ImageToTextModel(
+        encoder,
+        encoder_embed_dim,
+        decoder_vocab_size=len(tokenizer),
+        decoder_embed_dim=settings.DECODER_EMBED_DIM,
+        decoder_heads=settings.DECODER_HEADS,
+        decoder_layers=settings.DECODER_LAYERS,
+        decoder_ff_dim=settings.DECODER_FF_DIM,
+        decoder_max_seq_len=settings.MAX_SEQ_LEN,
+        decoder_dropout=settings.DECODER_DROPOUT,
+        decoder_pad_idx=tokenizer.pad_id,
+    )
 
 
 def vocabulary_source(settings: Settings) -> str | Path:

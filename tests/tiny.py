@@ -12,6 +12,7 @@ from transformers import AutoModel, ViTConfig, ViTImageProcessor
 
 from encoder import VisionEncoder, load_encoder, token_shape
 from model import ImageToTextModel
+from run import make_model
 from settings import Settings, load_settings
 from tokenizer import CaptionTokenizer, train_tokenizer
 
@@ -91,18 +92,7 @@ def save_tiny_vit(folder: Path) -> Path:
 
 
 def wrap(encoder: VisionEncoder, image_processor, settings: Settings) -> ImageToTextModel:
-    return ImageToTextModel(
-        encoder,
-        token_shape(encoder, image_processor)[1],
-        decoder_vocab_size=len(tiny_tokenizer()),
-        decoder_embed_dim=settings.DECODER_EMBED_DIM,
-        decoder_heads=settings.DECODER_HEADS,
-        decoder_layers=settings.DECODER_LAYERS,
-        decoder_ff_dim=settings.DECODER_FF_DIM,
-        decoder_max_seq_len=settings.MAX_SEQ_LEN,
-        decoder_dropout=settings.DECODER_DROPOUT,
-        decoder_pad_idx=0,
-    ).eval()
+    return make_model(encoder, token_shape(encoder, image_processor)[1], tiny_tokenizer(), settings).eval()
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
