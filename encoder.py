@@ -92,7 +92,10 @@ class VisionEncoder(nn.Module):
             parameter.requires_grad_(reached)
 
     def train(self, mode: bool = True) -> "VisionEncoder":
-        """Frozen parts stay in eval mode, so their dropout is off and their BatchNorm statistics do not drift."""
+        """Frozen parts stay in eval mode, so their dropout is off; BatchNorm keeps its statistics in tuned parts too.
+
+        A batch has few different pictures, and the averaged weights (EMA_DECAY) have no statistics of their own.
+        """
         set_mode(self, mode)
         return self
 
@@ -104,7 +107,7 @@ def can_choose_attention(backbone: nn.Module) -> bool:
 def set_mode(module: nn.Module, mode: bool) -> None:
     parameters = list(module.parameters())
     frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
-    module.training = mode and not frozen
+    module.training = mode and not frozen and not isinstance(module, nn.modules.batchnorm._BatchNorm)
     for child in module.children():
         set_mode(child, module.training)
 

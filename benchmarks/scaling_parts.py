@@ -16,7 +16,7 @@ from errors import UserError, run_script
 from settings import Settings, load_settings
 from tracking import NoTracker
 
-TRAINING = {  # as in presets/flickr8k.yaml; the encoder does not run, it is there for its sizes
+TRAINING = {  # as in presets/flickr8k.yaml, but of width 256; the encoder does not run, it is there for its sizes
     "ENCODER_MODEL_NAME": "scratch", "SCRATCH_IMAGE_SIZE": 112, "SCRATCH_EMBED_DIM": 384, "SCRATCH_LAYERS": 1,
     "GROUP_CAPTIONS": True, "BATCH_SIZE": 160, "DECODER_EMBED_DIM": 256, "DECODER_HEADS": 8, "DECODER_LAYERS": 3,
     "DECODER_FF_DIM": 1024, "DECODER_DROPOUT": 0.2, "PRECISION": "bf16", "DEVICE": "cpu",

@@ -119,6 +119,15 @@ def test_a_frozen_encoder_stays_in_eval_mode_and_its_statistics_do_not_drift(tmp
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
+def test_batch_norm_keeps_its_statistics_while_the_encoder_is_tuned(tmp_path):
+    save("timm cnn", tmp_path)
+    encoder, _ = load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE="all"))
+    before = {name: tensor.clone() for name, tensor in encoder.named_buffers()}
+    encoder.train()(torch.randn(4, 3, 64, 64)).sum().backward()
+    assert encoder.training and all(torch.equal(tensor, before[name]) for name, tensor in encoder.named_buffers())
+    assert any("bn" in name and p.grad is not None for name, p in encoder.named_parameters())
+
+
 def test_frozen_blocks_stay_in_eval_mode_beside_tuned_ones(tmp_path):
     save("vit", tmp_path)
     encoder, _ = load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE=1))
