@@ -4,8 +4,9 @@
 
 The encoder's features come from the cache that train.py makes and reads, so no picture is encoded twice. Each image is
 once in a batch, with all its captions in WordPieces of their own; --captions mixes in those of another captioner, which
-a run with DISTILL_CAPTIONS leaves in --data-dir/teacher/captions-*.jsonl. The averaged weights of the epoch with the lowest validation loss are kept in --output, which
-git_model.load_git reads; at the end they caption the validation pictures.
+a run with DISTILL_CAPTIONS leaves in --data-dir/teacher/captions-*.jsonl. The averaged weights of the epoch with the
+lowest validation loss are kept in --output, which git_model.load_git reads; at the end they caption the validation
+pictures.
 """
 
 import argparse
