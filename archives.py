@@ -1,5 +1,7 @@
 """Unpack archives from others: nothing lands outside the folder, and half an archive is not mistaken for a whole."""
 
+import hashlib
+import json
 import os
 import shutil
 import tarfile
@@ -14,8 +16,17 @@ from errors import UserError
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
-def unpack(archives: list[Path], folder: Path) -> Path:
-    """Unpack all into one folder (kept when there, as it was whole then). Raises UserError for unsafe archives."""
+def stamps(archives: list[Path]) -> list[list]:
+    """[name, size, time] of each: what a change is noticed by, without reading gigabytes."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in archives]
+
+
+def unpack(archives: list[Path], parent: Path) -> Path:
+    """Unpack all into one folder of parent, named by them and kept when there, as it was whole then.
+
+    Raises UserError for unsafe archives.
+    """
+    folder = parent / f"images-{hashlib.sha256(json.dumps(stamps(archives)).encode()).hexdigest()[:8]}"
     if folder.is_dir():
         return folder
     fresh = folder.with_name(folder.name + ".tmp")

@@ -38,6 +38,7 @@ class RawCaptions:
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     image_dir: Path | None = None
+    archives: list[Path] = field(default_factory=list)  # that the images come from
 
     def add(self, name: str, caption: str) -> None:
         """Keep a caption, cleaned; an image whose captions are all empty still counts as named."""
@@ -104,7 +105,7 @@ def find_images(raw: RawCaptions, raw_dir: Path, data_path: Path) -> Path:
         return best
     archives = sorted(p for p in raw_dir.iterdir() if p.name.endswith(ARCHIVE_SUFFIXES))
     if archives:  # all of them: COCO comes in one a split
-        unpacked = unpack(archives, data_path / "images")
+        raw.archives, unpacked = archives, unpack(archives, data_path)
         best = max([unpacked, *sorted(p for p in unpacked.rglob("*") if p.is_dir())], key=count)
         if count(best):
             return best

@@ -68,7 +68,7 @@ EMA_DECAY: float | None = None  # moving average of the weights that is validate
 LABEL_SMOOTHING: float = 0.0  # share of the target spread over the vocabulary, 0 up to but not including 1
 PRECISION: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # autocast; auto: 16 bits on cuda and mps, fp32 on cpu
 DEVICE: str | None = None  # "cpu", "cuda", "cuda:1", "mps"; None takes the best there is
-SEED: int = 42  # seeds weights, order, dropout, augmentation, drawn pictures and hashed splits
+SEED: int = 42  # seeds weights, order, dropout, augmentation, drawn pictures; hashed splits when first prepared
 
 # --- Self-critical training, after NUM_EPOCHS of cross-entropy ---
 SCST_EPOCHS: int = 0  # passes over the pictures that reward sampled captions by their CIDEr-D, 0 for none

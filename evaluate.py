@@ -78,9 +78,7 @@ def read_raw(folder: Path, split: str) -> tuple[list[str], dict, Path]:
     """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
     from caption_files import read_captions
 
-    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.resolve().iterdir())]
-    place = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:8]  # archives of another folder go elsewhere
-    raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated" / place)
+    raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
     if not raw.splits:
         return [name for name, captions in raw.captions.items() if captions], raw.captions, raw.image_dir
     if split not in raw.splits:

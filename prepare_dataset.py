@@ -10,12 +10,14 @@ has changed it does nothing.
 
 import hashlib
 import json
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from archives import stamps
 from caption_files import RawCaptions, read_captions
 from data_report import data_report, format_report
 from errors import UserError, run_script
@@ -93,11 +95,22 @@ def prepare_raw(settings: Settings) -> PreparedData:
         print(f"data         {settings.data_path} is prepared")
         return read_prepared(settings.data_path)
     raw_dir = Path(settings.RAW_DIR).expanduser()
+    settings = settings.replace(SEED=seed_of_splits(settings))
     raw = read_captions(raw_dir, settings.data_path)
     inputs = {**input_settings(settings), "raw_dir": str(raw_dir.resolve()), "files": fingerprints(raw.files)}
+    if raw.archives:
+        inputs["archives"] = stamps(raw.archives)
     if (data := prepared_already(settings, inputs)) is not None:
         return data
     return finish(settings, raw, inputs)
+
+
+def seed_of_splits(settings: Settings) -> int:
+    """SEED, or the one that split this data first: another seed of training must not move pictures into validation."""
+    manifest = settings.data_path / "dataset.json"
+    if not manifest.is_file():
+        return settings.SEED
+    return read_json(manifest, ("inputs",))["inputs"].get("SEED", settings.SEED)
 
 
 def download_flickr30k(settings: Settings) -> Path:
@@ -286,7 +299,7 @@ def main(argv: list[str]) -> int:
         print(help_text(USAGE))
         return 0
     prepare(load_settings(argv))
-    print(f"next         python train.py {' '.join(argv)}".rstrip())
+    print(f"next         python train.py {shlex.join(argv)}".rstrip())
     return 0
 
 
