@@ -9,8 +9,6 @@ encoder/ (config.json and preprocessing of the encoder) and README.md (the model
 """
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +21,10 @@ from checkpoint import read_checkpoint
 from decoding import Caption, DecodingOptions, generate
 from encoder import describe_encoder, prepare_pixels, rebuild_encoder
 from errors import UserError
-from files import write_atomically
+from files import atomic_folder, write_atomically
 from model import ImageToTextModel
 from model_card import model_card
-from settings import Settings, is_path
+from settings import Settings, may_be_hub_id
 from tokenizer import CaptionTokenizer
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
@@ -69,21 +67,14 @@ def bundle_config(captioner_model: ImageToTextModel, tokenizer: CaptionTokenizer
 
 def save_captioner(captioner: Captioner, folder: Path, settings: Settings, record: dict) -> None:
     """Write the folder whole, then put it in the place of an older one; record holds the run's numbers for the card."""
-    fresh, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in own_weights(captioner.model.state_dict()).items()}
-    save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
-    write_atomically(fresh / "config.json", json.dumps(captioner.config, indent=2))
-    captioner.tokenizer.save(fresh / "vocab.json", fresh / "merges.txt")
-    for name, text in describe_encoder(captioner.model.encoder, captioner.image_processor).items():
-        write_atomically(fresh / "encoder" / name, text)
-    write_atomically(fresh / "README.md", model_card(captioner.model, settings, record))
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(folder) as fresh:
+        weights = {name: tensor.contiguous() for name, tensor in own_weights(captioner.model.state_dict()).items()}
+        save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
+        write_atomically(fresh / "config.json", json.dumps({**captioner.config, "epoch": record["epoch"]}, indent=2))
+        captioner.tokenizer.save(fresh / "vocab.json", fresh / "merges.txt")
+        for name, text in describe_encoder(captioner.model.encoder, captioner.image_processor).items():
+            write_atomically(fresh / "encoder" / name, text)
+        write_atomically(fresh / "README.md", model_card(captioner.model, settings, record))
 
 
 def own_weights(weights: dict) -> dict:
@@ -98,7 +89,7 @@ def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cp
         captioner = from_checkpoint(read_checkpoint(path), path)
     elif path.is_dir():
         captioner = from_folder(path)
-    elif path.suffix in (".pt", ".safetensors") or is_path(str(path_or_repo_id)) or "/" not in str(path_or_repo_id):
+    elif path.suffix in (".pt", ".safetensors") or not may_be_hub_id(str(path_or_repo_id)):
         raise UserError(f"there is no {path_or_repo_id}; {HUB_HINT}")
     else:
         from hub import download

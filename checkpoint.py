@@ -8,6 +8,7 @@ config, tokenizer, architecture, encoder_files, rng, progress (data position and
 weights_only=True, so a pickle that would run code is refused.
 """
 
+import json
 import pickle
 import random
 import re
@@ -155,8 +156,21 @@ def restore(run, checkpoint: dict, path: Path) -> None:
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
     restore_rng(checkpoint["rng"])
-    if run.folder != path.parent and (path.parent / "best").is_dir():  # a branch may find no better one of its own
-        shutil.copytree(path.parent / "best", run.folder / "best", dirs_exist_ok=True)
+    if run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
+        bring_best(run, path.parent / "best")
+
+
+def bring_best(run, best: Path) -> None:
+    """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own."""
+    try:
+        epoch = json.loads((best / "config.json").read_text(encoding="utf-8"))["epoch"]
+    except (OSError, ValueError, KeyError):
+        epoch = None
+    if epoch == run.progress.best_epoch:
+        shutil.copytree(best, run.folder / "best")
+        return
+    print(f"             {best} is no longer that of epoch {run.progress.best_epoch}: the next validation is the best")
+    run.progress.forget_best()
 
 
 def rng_state() -> dict:

@@ -10,8 +10,6 @@ A caption is [CLS] w1 .. wk [SEP] in WordPieces. U images, B captions, T tokens,
 A model of build_git takes cached features (U, 1, S, E) wherever it takes pixels (U, 3, H, W).
 """
 
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +32,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from decoding import Caption, DecodingOptions, generate
 from encoder import VisionEncoder, describe_encoder, quiet_transformers, rebuild_encoder, token_shape
 from errors import UserError
-from files import write_atomically
+from files import atomic_folder, write_atomically
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "encoder/config.json")
@@ -165,21 +163,13 @@ def train_wordpiece(captions: list[str], vocab_size: int) -> BertTokenizer:
 
 def save_git(parts: GitParts, folder: str | Path) -> None:
     """Write a model of build_git whole, then put it in the place of an older one."""
-    folder = Path(folder)
-    fresh, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in parts.model.state_dict().items()}
-    save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
-    parts.model.config.save_pretrained(fresh)
-    parts.tokenizer.save_pretrained(fresh)
-    for name, text in describe_encoder(parts.model.git.image_encoder.encoder, parts.image_processor).items():
-        write_atomically(fresh / "encoder" / name, text)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with atomic_folder(Path(folder)) as fresh:
+        weights = {name: tensor.contiguous() for name, tensor in parts.model.state_dict().items()}
+        save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
+        parts.model.config.save_pretrained(fresh)
+        parts.tokenizer.save_pretrained(fresh)
+        for name, text in describe_encoder(parts.model.git.image_encoder.encoder, parts.image_processor).items():
+            write_atomically(fresh / "encoder" / name, text)
 
 
 def load_git(name: str | Path) -> GitParts:

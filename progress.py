@@ -42,6 +42,10 @@ class Progress:
         self.validations_since_best = 0 if is_best else self.validations_since_best + 1
         return is_best
 
+    def forget_best(self) -> None:
+        self.best_val_loss, self.best_cider = float("inf"), float("-inf")
+        self.best_epoch = self.validations_since_best = 0
+
     def to_dict(self) -> dict:
         return asdict(self)
 

@@ -116,12 +116,14 @@ def choose_folder(settings: Settings, resume: Path | None, checkpoint: dict | No
     """The run's folder. Raises UserError where an older run's files would be overwritten."""
     name = settings.RUN_NAME or f"{settings.DATASET}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = resume.parent if resume and settings.RUN_NAME is None else Path(settings.CHECKPOINT_DIR) / name
-    later = [p for p in numbered(folder, STEP_FILE) if resume is None or number_of(p) > checkpoint["global_step"]]
-    if later and resume is None:
+    own = resume is not None and folder.resolve() == resume.parent.resolve()
+    there = [*numbered(folder, STEP_FILE), *folder.glob("best")]
+    if there and not own:
         raise UserError(
-            f"{folder} already holds a run ({later[-1].name}); continue it with "
+            f"{folder} already holds a run ({there[0].name}); continue it with "
             "--resume-checkpoint-path latest, or take another --run-name"
         )
+    later = [path for path in numbered(folder, STEP_FILE) if number_of(path) > checkpoint["global_step"]] if own else []
     if later:
         raise UserError(
             f"{folder} goes on after {resume.name} ({later[-1].name}); resume the latest, or branch off "

@@ -296,6 +296,10 @@ def is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
+def may_be_hub_id(name: str) -> bool:
+    return "/" in name and not is_path(name)
+
+
 def path_problems(settings: Settings) -> list[str]:
     problems = []
     prepared = (settings.data_path / "captions.json").is_file()

@@ -10,6 +10,7 @@ to use), evaluation.json (its captions and scores on the validation split), log.
 """
 
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -147,7 +148,7 @@ def fit(run: Run, train_loader: DataLoader, val_loader: DataLoader, tracker, upl
             save_checkpoint(run)  # a stop during validation loses nothing
             with run.average.applied(run.model):
                 record |= evaluate(run, val_loader, CaptionLoss(), stop)
-                measures, rows = validate_captions(run, val_loader.dataset)
+                measures, rows = validate_captions(run, val_loader.dataset, stop)
                 record |= measures
                 if run.teaching:
                     taught = run.teaching.warnings(record["val_loss"], val_loader.dataset)
@@ -168,9 +169,8 @@ def start_criterion(run: Run, dataset: ImageTextDataset):
     """Cross-entropy for NUM_EPOCHS, then self-critical training, which goes on from the averaged weights."""
     if run.progress.epoch < run.settings.NUM_EPOCHS:
         return caption_criterion(run)
-    if (
-        run.progress.batches_done == 0 and run.progress.history[-1]["train_loss"] is not None
-    ):  # the first of these epochs
+    first = run.progress.history[-1]["train_loss"] is not None  # of these epochs: the one before had a loss
+    if first and run.progress.batches_done == 0:
         run.average.restart(run.model)
     return ScstLoss(dataset.references, run.tokenizer, run.settings)
 
@@ -180,8 +180,13 @@ def out_of_patience(run: Run) -> bool:
     return patience is not None and run.progress.validations_since_best >= patience
 
 
-def validate_captions(run: Run, dataset: ImageTextDataset) -> tuple[dict, list]:
+def validate_captions(run: Run, dataset: ImageTextDataset, stop: StopSignal) -> tuple[dict, list]:
     """Greedy captions of NUM_VALIDATION_CAPTIONS pictures -> collapse measures, and rows of a few to look at."""
+
+    def read(part: list[int]) -> Tensor:
+        stop.check()
+        return dataset.images(part)
+
     settings, total = run.settings, len(dataset.names)
     numbers = spread(settings.NUM_VALIDATION_CAPTIONS, total)
     shown = spread(settings.NUM_SAMPLE_CAPTIONS, total)
@@ -189,7 +194,7 @@ def validate_captions(run: Run, dataset: ImageTextDataset) -> tuple[dict, list]:
     if not wanted:
         return {}, []
     with autocast(run.device, run.dtype):
-        found = dict(zip(wanted, caption_all(run.captioner, dataset.images, wanted, greedy(run), settings.BATCH_SIZE)))
+        found = dict(zip(wanted, caption_all(run.captioner, read, wanted, greedy(run), settings.BATCH_SIZE)))
     rows = [(dataset.path(i), found[i][0], dataset.references[i]) for i in shown]
     if not numbers:
         return {}, rows
@@ -267,7 +272,7 @@ def main(argv: list[str]) -> int | None:
         path = save_checkpoint(run)
         print(
             f"stopped by {signal_name} at step {run.progress.global_step:,}; continue with\n"
-            f"    python train.py {' '.join(argv)} --resume-checkpoint-path {path}"
+            f"    python train.py {shlex.join([*argv, '--resume-checkpoint-path', str(path)])}"
         )
     finally:
         print(uploader.close(), end="")

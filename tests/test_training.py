@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 import pytest
 import torch
 from PIL import Image
+from taught import make_all
 from tiny import (
     ROOT,
     TINY,
@@ -29,6 +31,8 @@ from tiny import (
 )
 
 from checkpoint import REQUIRED
+from stopping import Stopped, StopSignal
+from train import validate_captions
 
 LAST = "checkpoint_step_00000040.pt"
 RUN = dict(
@@ -189,6 +193,27 @@ def test_a_run_never_starts_over_another(finished):
     assert before == {p: p.stat().st_mtime_ns for p in (finished / "checkpoints/a").rglob("*")}
 
 
+@pytest.mark.parametrize("left", ["best", "checkpoint_step_00000005.pt"])
+def test_a_branch_never_goes_over_another_run(finished, tmp_path, left):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    source, target = tmp_path / "checkpoints/a", tmp_path / "checkpoints/b"
+    target.mkdir()
+    if left == "best":  # all its checkpoints were deleted
+        shutil.copytree(source / "best", target / "best")
+    else:
+        shutil.copy(source / LAST, target / left)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    result = train(tmp_path, "--resume-checkpoint-path", f"checkpoints/a/{LAST}", **{**RUN, "RUN_NAME": "b"})
+    assert result.returncode == 1 and "already holds a run" in result.stderr
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_a_run_goes_on_in_its_folder_however_that_is_spelled(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    result = train(tmp_path, "--resume-checkpoint-path", tmp_path / "checkpoints/a" / LAST, **RUN)
+    assert result.returncode == 0 and "best         epoch" in result.stdout
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
 def test_a_checkpoint_that_cannot_be_used_is_one_error_and_nothing_is_overwritten(finished, tmp_path, damage):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
@@ -273,6 +298,39 @@ def test_a_branch_keeps_the_best_so_far_and_leaves_the_old_run_alone(finished, t
     )
     assert result.returncode == 0 and (tmp_path / "checkpoints/b/best/model.safetensors").exists()
     assert old == {p: p.read_bytes() for p in (tmp_path / "checkpoints/a").rglob("*") if p.is_file()}
+
+
+def test_a_branch_leaves_a_best_of_later_epochs_behind(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "checkpoints/a/best/config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps({**content, "epoch": content["epoch"] + 1}))
+    result = train(
+        tmp_path, "--resume-checkpoint-path", "checkpoints/a/checkpoint_step_00000039.pt", **{**RUN, "RUN_NAME": "b"}
+    )
+    assert result.returncode == 0 and "is no longer that of epoch" in result.stdout
+    assert json.loads((tmp_path / "checkpoints/b/best/config.json").read_text())["epoch"] == 8  # the only one it had
+    assert "best         epoch 8" in result.stdout
+
+
+def test_the_command_that_goes_on_can_be_pasted(finished, tmp_path):
+    shutil.copytree(finished / "data", tmp_path / "my data")
+    settings = {**TINY, **RUN, "DATA_DIR": "my data", "NUM_EPOCHS": 50}
+    process = start("train.py", *flags(**settings), cwd=tmp_path)
+    stop_when(process, lambda: list(tmp_path.glob("checkpoints/a/checkpoint_step_*3.pt")))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    command = shlex.split(out.splitlines()[-1])
+    assert command[:2] == ["python", "train.py"] and command[command.index("--data-dir") + 1] == "my data"
+
+
+def test_a_stop_is_heard_while_validation_captions(git, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state, _, val_set, _ = make_all(git, NUM_VALIDATION_CAPTIONS=4)
+    with StopSignal() as stop:
+        stop.requested = "SIGTERM"
+        with pytest.raises(Stopped):
+            validate_captions(state, val_set, stop)
 
 
 def test_the_documented_entry_points_exist():
