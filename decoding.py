@@ -3,12 +3,13 @@
     options = DecodingOptions(beam_size=3)
     captions = generate(model, image_tokens, tokenizer, options)    # (U, S, C) -> U lists of Caption, best first
 
-model is anything with `start(image_tokens) -> cache` (the cache has `select(rows)`) and `decode(tokens, cache) ->
-(logits, cache)`. Shapes: U images, K beams or samples an image, R = U * K rows, T tokens so far, V vocabulary.
+model is anything with `start(image_tokens) -> cache` (the cache has `select(rows)`), `decode(tokens, cache) ->
+(logits, cache)` and `max_seq_len`. Shapes: U images, K beams or samples an image, R = U * K rows, T tokens so far,
+V vocabulary.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ Step = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 class DecodingOptions:
     """How captions are chosen; temperature 0 is greedy (beam_size 1) or beam search, above it sampling."""
 
-    max_seq_len: int = 40  # tokens with <s> and </s>
+    max_seq_len: int | None = None  # tokens with <s> and </s>; None: as many as the model reads, and never more
     beam_size: int = 1
     num_captions: int = 1  # captions an image
     length_penalty: float = 1.0  # score = log-probability / length ** length_penalty
@@ -66,6 +67,7 @@ def generate(model, image_tokens: Tensor, tokenizer, options: DecodingOptions) -
     """Caption image tokens (U, S, C): U lists of options.num_captions captions, best first."""
     if problems := options.problems():
         raise ValueError("; ".join(problems))
+    options = replace(options, max_seq_len=min(options.max_seq_len or model.max_seq_len, model.max_seq_len))
     search = sample if options.temperature > 0 else greedy if options.beam_size == 1 else beam
     tokens, scores = search(model, image_tokens, tokenizer.start_id, tokenizer.end_id, options)
     return [

@@ -222,11 +222,11 @@ def prepare_pixels(image_processor, images: list[Image.Image]) -> Tensor:
 
 def token_shape(encoder: VisionEncoder, image_processor) -> tuple[int, int]:
     """(S, E) of the tokens that one picture becomes, found by encoding a blank one."""
-    was_training = encoder.training
+    was_training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
     try:
         with torch.no_grad():
-            tokens = encoder(prepare_pixels(image_processor, [Image.new("RGB", (64, 64))]))
+            tokens = encoder(prepare_pixels(image_processor, [Image.new("RGB", (64, 64))]).to(device))
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"{type(encoder.backbone).__name__} gives no image tokens ({error}); expected a vision encoder "

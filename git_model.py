@@ -52,8 +52,7 @@ class GitParts:
         """As bundle.Captioner.caption_pixels, always with a cache; the model keeps its mode."""
         was_training = self.model.training
         self.model.eval()
-        longest = min(options.max_seq_len, self.model.config.max_position_embeddings)
-        options = replace(options, max_seq_len=longest, use_cache=True)
+        options = replace(options, use_cache=True)
         special = SimpleNamespace(start_id=self.tokenizer.cls_token_id, end_id=self.tokenizer.sep_token_id)
         captions = generate(GitDecoder(self.model, special.start_id), pixels.to(self.model.device), special, options)
         self.model.train(was_training)
@@ -83,7 +82,7 @@ class GitDecoder:
     """GIT as decoding.generate() takes a model: it encodes an image once, however many beams it has."""
 
     def __init__(self, model: GitForCausalLM, start_id: int):
-        self.model, self.start_id = model, start_id
+        self.model, self.start_id, self.max_seq_len = model, start_id, model.config.max_position_embeddings
 
     def start(self, pixels: Tensor) -> GitCache:
         """Pixels (U, 3, H, W), or features (U, 1, S, E): the images and the [CLS] that each caption begins with."""

@@ -161,7 +161,6 @@ def main(argv: list[str]) -> int:
         del sys.modules["wandb"]
     captioner = load_captioner(checkpoint, pick_device(arguments.device))
     options = DecodingOptions(
-        max_seq_len=captioner.model.architecture["decoder_max_seq_len"],
         beam_size=arguments.beam,
         num_captions=arguments.num_captions,
         length_penalty=arguments.length_penalty,

@@ -41,7 +41,7 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        dropped = round(256 * self.rate)
+        dropped = min(round(256 * self.rate), 255)
         if not self.training or dropped == 0:
             return x
         if x.device.type != "cpu":
@@ -238,6 +238,11 @@ class ImageToTextModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.decoder.token_embedding.weight.device
+
+    @property
+    def max_seq_len(self) -> int:
+        """Most tokens a caption can have, <s> and </s> included."""
+        return self.decoder.max_seq_len
 
     def encode(self, images: Tensor) -> Tensor:
         """Pixels (U, 3, H, W), or what the encoder made of them (U, S, E), -> image tokens (U, S, C)."""

@@ -67,6 +67,8 @@ def test_finished_pictures_leave_the_batch(options):
 class Chain:
     """A captioner whose next-token probabilities depend on the last token alone: a table (V, V)."""
 
+    max_seq_len = 40
+
     def __init__(self, table):
         self.logits = torch.tensor(table).log()
 
@@ -158,6 +160,18 @@ def test_a_seed_repeats_samples_and_another_changes_them():
 def test_options_that_exclude_each_other_are_refused(wrong):
     with pytest.raises(ValueError):
         generate(tiny_model()[0], image_tokens(), tiny_tokenizer(), DecodingOptions(**wrong))
+
+
+@pytest.mark.parametrize("wanted", [None, 40])
+@pytest.mark.parametrize("how", [{}, {"beam_size": 2}, {"temperature": 1.0, "seed": 1}])
+def test_no_caption_is_longer_than_the_model_reads(wanted, how):
+    never = [row[:] for row in TABLES[0]]
+    for row in never:
+        row[END] = 0.0
+    chain = Chain(never)
+    chain.max_seq_len = 7
+    rows = generate(chain, torch.zeros(2, 1, 1), tiny_tokenizer(), DecodingOptions(wanted, **how))
+    assert {len(caption.tokens) for row in rows for caption in row} == {6}  # and <s>
 
 
 def test_captions_that_never_end_are_ranked_by_their_scores():

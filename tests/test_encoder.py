@@ -98,6 +98,12 @@ def test_weights_stored_in_half_precision_load_in_full(tmp_path):
     assert {p.dtype for p in encoder.parameters()} == {torch.float32}
 
 
+def test_the_blank_picture_goes_where_the_encoder_is(tmp_path):
+    save("vit", tmp_path)
+    encoder, image_processor = load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path)))
+    assert token_shape(encoder.to("meta"), image_processor) == (5, 32)  # as it would be on a GPU
+
+
 def test_the_last_blocks_and_what_follows_are_tuned(tmp_path):
     save("vit", tmp_path)
     encoder, _ = load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE=1))

@@ -152,6 +152,10 @@ def test_dropout_drops_its_rate_and_keeps_the_mean():
     assert torch.equal(dropout.eval()(x), x)
 
 
+def test_nearly_everything_can_be_dropped_but_not_all():
+    assert Dropout(0.999)(torch.ones(10_000)).isfinite().all()
+
+
 def test_cached_features_take_the_place_of_pictures():
     model, _ = tiny_model()
     images = torch.randn(2, 3, 32, 32)

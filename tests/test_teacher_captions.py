@@ -51,7 +51,7 @@ def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tm
     AutoProcessor.from_pretrained(git).tokenizer.save_pretrained(tmp_path / "blip")
     BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "blip")
     train(RUN_NAME="a", DISTILL="git", TEACHER_MODEL_NAME=tmp_path / "blip", DISTILL_ALPHA=0, DISTILL_CAPTIONS=0.5,
-          DISTILL_BEAMS=2, NUM_EPOCHS=1)  # fmt: skip
+          DISTILL_TEMPERATURE=2, DISTILL_BEAMS=2, NUM_EPOCHS=1)  # fmt: skip
     with pytest.raises(UserError, match="can give captions only"):
         train(RUN_NAME="b", DISTILL="git", TEACHER_MODEL_NAME=tmp_path / "blip", DISTILL_TOP_K=8)
 
