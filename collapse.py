@@ -28,11 +28,11 @@ REMEDIES = {
     "it stays, lower LEARNING_RATE, and check that pictures and captions belong together",
     "unended": "{unended:.0%} of the captions never end: </s> is not learned. Train longer, raise MAX_SEQ_LEN if "
     "the captions of the data are longer, and see that they were not cut (prepare_dataset.py says how many)",
-    "repeating": "{repeating:.0%} of the captions say the same words twice in a row. Caption with a beam (BEAM_SIZE 3), "
-    "train longer, or lower LEARNING_RATE",
+    "repeating": "{repeating:.0%} of the captions say the same words twice in a row. Caption with a beam (BEAM_SIZE "
+    "3), train longer, or lower LEARNING_RATE",
     "shuffled": "captions fit other pictures nearly as well as their own (CIDEr-D {shuffled_cider:.3f} shuffled, "
-    "{cider:.3f} real): the pictures are not used. Check that they belong to their captions and that the encoder suits its "
-    "preprocessing; an encoder from scratch needs more pictures or a lower LEARNING_RATE",
+    "{cider:.3f} real): the pictures are not used. Check that they belong to their captions and that the encoder "
+    "suits its preprocessing; an encoder from scratch needs more pictures or a lower LEARNING_RATE",
 }  # fmt: skip
 
 

@@ -46,8 +46,8 @@ class Side:
 
 def load_side(path: str, device) -> Side:
     """Anything that captions, on the device: a best/ or GIT folder, a checkpoint file, a Hub id. Raises UserError."""
-    if is_git(path):
-        return load_git_side(path, device)
+    if folder := git_folder(path):
+        return load_git_side(path, folder, device)
     from bundle import load_captioner
 
     captioner = load_captioner(path, device)
@@ -63,21 +63,22 @@ def load_side(path: str, device) -> Side:
     )
 
 
-def is_git(path: str) -> bool:
+def git_folder(path: str) -> Path | None:
+    """Where GIT lies; None where the path names something else."""
     from teacher import locate, model_type
 
     try:
-        return model_type(locate(path)) == "git"
+        folder = locate(path)
+        return folder if model_type(folder) == "git" else None
     except UserError:  # a file, or something whose trouble load_captioner names
-        return False
+        return None
 
 
-def load_git_side(path: str, device) -> Side:
+def load_git_side(path: str, folder: Path, device) -> Side:
     """GIT, which knows no settings of ours: it captions as config.py says, or as the other side does."""
     from git_model import load_git
-    from teacher import locate
 
-    parts, settings = load_git(locate(path)), constants()
+    parts, settings = load_git(folder), constants()
     parts.model.to(device)
     return Side(
         path,

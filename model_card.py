@@ -16,8 +16,8 @@ tags:
 
 # Image captioner trained on {dataset}
 
-A vision encoder ({encoder}) and a Transformer decoder of {layers} layers, width {width}, over a byte-level BPE
-vocabulary of {vocab:,} tokens. {parameters:,} parameters in all.
+A vision encoder ({encoder}) and a Transformer decoder of {layers} layers, width {width}, over {vocabulary}
+of {vocab:,} tokens. {parameters:,} parameters in all.
 
 ## Results
 
@@ -43,7 +43,7 @@ Batch size {batch} x {accumulation}, learning rate {lr}, label smoothing {smooth
 def model_card(
     model: nn.Module, settings: Settings, record: dict, results: dict | None = None, findings: dict | None = None
 ) -> str:
-    """record: the epoch's line of log.jsonl; results: those of evaluate.py; findings: what examining a teacher found."""
+    """record: the epoch's line of log.jsonl; results: of evaluate.py; findings: what examining a teacher found."""
     rows = [
         f"| validation loss | {record['val_loss']:.4f} |",
         f"| training loss | {record['train_loss']:.4f} |"
@@ -62,6 +62,7 @@ def model_card(
         encoder="a small ViT trained from scratch" if encoder == "scratch" else encoder,
         layers=settings.DECODER_LAYERS,
         width=settings.DECODER_EMBED_DIM,
+        vocabulary="a byte-level BPE vocabulary" if settings.TOKENIZER == "bpe" else "its teacher's vocabulary",
         vocab=model.architecture["decoder_vocab_size"],
         parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith("training_only.")),
         rows="\n".join(rows),

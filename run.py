@@ -20,6 +20,7 @@ from settings import ARCHITECTURE, Settings
 from tokenizer import CaptionTokenizer
 
 IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
+KEPT = (*ARCHITECTURE, "FINETUNE_FROM")  # of a run that goes on
 
 
 @dataclass
@@ -59,8 +60,11 @@ def start_run(
     device = pick_device(settings.DEVICE)
     dtype = pick_precision(settings, device)
     torch.manual_seed(settings.SEED)
-    encoder, image_processor = (origin.model.encoder, origin.image_processor) if origin else load_encoder(settings)
-    encoder.set_trainable(settings.ENCODER_TRAINABLE)  # the origin's may have been frozen, or not
+    if origin:
+        encoder, image_processor = origin.model.encoder, origin.image_processor
+        encoder.set_trainable(settings.ENCODER_TRAINABLE)
+    else:
+        encoder, image_processor = load_encoder(settings)
     num_image_tokens, encoder_embed_dim = token_shape(encoder, image_processor)
     model = make_model(encoder, encoder_embed_dim, tokenizer, settings).to(device)
     if origin:
@@ -156,9 +160,9 @@ def settings_for_resume(settings: Settings, checkpoint: dict, path: Path) -> Set
         )
     print(f"resume       {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']:,})")
     for name, value in changed.items():
-        if name not in (*ARCHITECTURE, "FINETUNE_FROM"):
+        if name not in KEPT:
             print(f"             {name} is now {getattr(settings, name)!r}, was {value!r}")
-    return keep_architecture(settings, old, (*ARCHITECTURE, "FINETUNE_FROM"))
+    return keep_architecture(settings, old, KEPT)
 
 
 def keep_architecture(settings: Settings, old: dict, names: tuple[str, ...] = ARCHITECTURE) -> Settings:

@@ -26,7 +26,7 @@ from decoding import DecodingOptions
 from encoder import prepare_pixels, quiet_transformers
 from errors import UserError
 from git_model import caption_logits, load_git
-from settings import is_path
+from settings import may_be_hub_id
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
@@ -220,7 +220,7 @@ def locate(name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if is_path(name) or "/" not in name:
+    if not may_be_hub_id(name):
         raise UserError(f"there is no teacher {name}; {EXPECTED} (--teacher-model-name)")
     from huggingface_hub import snapshot_download
 

@@ -34,7 +34,6 @@ KINDS = {  # what the student learns from, and the flags that make it so
     "strong": ("mix, from the strong teacher", ["--distill", "git", *HALF]),
     "weak": ("mix, from the weak teacher", ["--distill", "git", *HALF]),
 }  # fmt: skip
-
 WITH_TEACHER = ("logits", "captions", "mix", "features")  # with --teacher, not another one
 
 

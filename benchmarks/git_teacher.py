@@ -82,9 +82,9 @@ def make_datasets(
     parts: GitParts, data: PreparedData, settings: Settings, device: torch.device, dtype: torch.dtype
 ) -> list[ImageTextDataset]:
     """Train and val, which read cached features."""
-    datasets, encoder = [], parts.model.git.image_encoder.encoder
+    datasets, encoder, tokenizer = [], parts.model.git.image_encoder.encoder, wordpieces(parts.tokenizer)
     for split in ("train", "val"):
-        dataset = ImageTextDataset(data, split, wordpieces(parts.tokenizer), parts.image_processor, settings)
+        dataset = ImageTextDataset(data, split, tokenizer, parts.image_processor, settings)
         dataset.features = cached_features(encoder, parts.image_processor, dataset, settings, device, dtype)
         datasets.append(dataset)
     return datasets
