@@ -48,16 +48,16 @@ def load_side(path: str, device) -> Side:
     """Anything that captions, on the device: a best/ or GIT folder, a checkpoint file, a Hub id. Raises UserError."""
     if folder := git_folder(path):
         return load_git_side(path, folder, device)
-    from bundle import load_captioner
+    from ensemble import load_captioners
 
-    captioner = load_captioner(path, device)
+    captioner = load_captioners(path, device)
     settings = constants().replace(**captioner.config["settings"])
     return Side(
         path,
         captioner.model,
         captioner.image_processor,
         captioner.caption_pixels,
-        max_seq_len=captioner.model.architecture["decoder_max_seq_len"],
+        max_seq_len=captioner.model.max_seq_len,
         settings=settings,
         data=settings.data_path,
     )
@@ -137,14 +137,17 @@ def caption_subset(side: Side, options, precision: str, read: Callable, count: i
 
 
 def weights_on_disk(path: str) -> int:
-    """Bytes of the files that hold the weights."""
+    """Bytes of the files that hold the weights, of all members of an ensemble."""
+    from ensemble import members
     from teacher import locate
 
-    place = locate(path)
-    if place.is_file():
-        return place.stat().st_size
-    sizes = [[file.stat().st_size for file in place.glob(f"*{suffix}")] for suffix in WEIGHT_SUFFIXES]
-    return sum(next(filter(None, sizes), []))
+    total = 0
+    for place in map(locate, members(path)):
+        files = [place] if place.is_file() else []
+        for suffix in WEIGHT_SUFFIXES:
+            files = files or list(place.glob(f"*{suffix}"))
+        total += sum(file.stat().st_size for file in files)
+    return total
 
 
 def peak_of_own_process(each, paths: list[Path], batch_size: int) -> int | None:

@@ -37,7 +37,8 @@ class Pictures:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python evaluate.py", description="Score a captioner.", allow_abbrev=False)
-    parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
+    parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id, or several with "
+                        "commas: an ensemble; default: the newest best/")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two captioners, or folders of GIT: "
                         "captions, scores with intervals of their difference, and cost, side by side")  # fmt: skip
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
@@ -160,9 +161,14 @@ def signature(pictures: Pictures, options, precision: str, checkpoint: str) -> s
     )
 
 
-def checkpoint_hash(path: str | Path) -> str:
-    """The first digits of the SHA-256 of the weights' file; a Hub id stands for itself."""
-    path = Path(path)
+def checkpoint_hash(name: str | Path) -> str:
+    """The first digits of the SHA-256 of the weights' file, of each one in an ensemble; a Hub id stands for itself."""
+    from ensemble import members
+
+    return ",".join(hash_of_weights(Path(member)) for member in members(name))
+
+
+def hash_of_weights(path: Path) -> str:
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
         return str(path)
@@ -252,14 +258,14 @@ def main(argv: list[str]) -> int:
     from inference import newest_best
 
     checkpoint = arguments.checkpoint or str(newest_best(constants().CHECKPOINT_DIR))
-    from bundle import load_captioner  # torch and transformers take seconds
     from encoder import prepare_pixels
+    from ensemble import load_captioners  # torch and transformers take seconds
     from optimization import pick_device, pick_precision
 
     device = pick_device(arguments.device)
-    captioner = load_captioner(checkpoint, device)
+    captioner = load_captioners(checkpoint, device)
     settings = constants().replace(**captioner.config["settings"])
-    options = decoding_options(arguments, settings, captioner.model.architecture["decoder_max_seq_len"])
+    options = decoding_options(arguments, settings, captioner.model.max_seq_len)
     pictures = find_pictures(arguments.data_dir, arguments.split, settings)
 
     def read(numbers: list[int]):

@@ -142,7 +142,7 @@ def write_parts(captioner: Captioner, pixels: Tensor, output_format: str, folder
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            parts = trace(make_modules(captioner.model), pixels, captioner.model.architecture["decoder_max_seq_len"])
+            parts = trace(make_modules(captioner.model), pixels, captioner.model.max_seq_len)
             models = {name: to_onnx(part) for name, part in parts.items()} if output_format == "onnx" else {}
     except Exception as error:  # every encoder fails in its own way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

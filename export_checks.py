@@ -147,7 +147,7 @@ def check_pictures(folder: str | None, settings: Settings, count: int, drawn: Pa
 
 def compare_captions(captioner: Captioner, exports: dict, pictures: Pictures, settings: Settings) -> str:
     """A table: size, speed and captions of PyTorch and of the exports, {name: (ExportedCaptioner, bytes)}."""
-    options = {"max_seq_len": captioner.model.architecture["decoder_max_seq_len"],
+    options = {"max_seq_len": captioner.model.max_seq_len,
                "length_penalty": settings.LENGTH_PENALTY}  # fmt: skip
 
     def in_pytorch(images: list[Image.Image], beam: int) -> list[str]:

@@ -31,7 +31,8 @@ def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
     parser.add_argument(
         "pictures", nargs="+", help="picture files, folders of pictures, or patterns like 'photos/*.jpg'"
     )
-    parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
+    parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id, or several with commas: an "
+                        "ensemble; default: the newest best/")  # fmt: skip
     parser.add_argument("--beam", type=int, default=settings.BEAM_SIZE, help="beams of beam search, 1 is greedy")
     parser.add_argument(
         "--length-penalty",
@@ -153,13 +154,13 @@ def main(argv: list[str]) -> int:
     checkpoint = arguments.checkpoint or newest_best(settings.CHECKPOINT_DIR)
 
     hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
-    from bundle import load_captioner  # torch and transformers take seconds: after what can go wrong without them
-    from decoding import DecodingOptions
+    from decoding import DecodingOptions  # torch and transformers take seconds: after what can go wrong without them
+    from ensemble import load_captioners
     from optimization import pick_device
 
     if hidden is None:
         del sys.modules["wandb"]
-    captioner = load_captioner(checkpoint, pick_device(arguments.device))
+    captioner = load_captioners(checkpoint, pick_device(arguments.device))
     options = DecodingOptions(
         beam_size=arguments.beam,
         num_captions=arguments.num_captions,

@@ -134,7 +134,7 @@ class CaptionerTeacher(Teacher):
         self.tokenizer = self.caption_tokenizer = self.captioner.tokenizer
         self.vocab_size = len(self.tokenizer)
         self.end_id, self.pad_id = self.tokenizer.end_id, self.tokenizer.pad_id
-        self.max_seq_len = self.longest = self.model.architecture["decoder_max_seq_len"]
+        self.max_seq_len = self.longest = self.model.max_seq_len
 
     def image_tokens(self, pixels: Tensor) -> Tensor:
         return self.model.encode(pixels)
