@@ -11,13 +11,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.side_by_side import spread as median_and_range
 from collapse import format_collapse
 from compare_costs import Side, load_side, measure_costs
 from errors import UserError
 from evaluate import Pictures, as_record, decoding_options, evaluate_pictures, find_pictures, spread
 from files import write_atomically
 from metrics import NAMES, difference_intervals, score_captions
+from timing import median_and_range
 
 SAME = 1e-9  # CIDEr-D is a sum of floats: what differs by less is equal
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.side_by_side import in_turn, processor, rates, run_python
 from errors import UserError, run_script
 from evaluate import Pictures, caption_all, spread
 from images import load_image
 from settings import Settings, constants
+from timing import in_turn, processor, rates, run_python
 
 MIN_TIMED = 64  # pictures whose captioning is timed, or one batch if that is more
 REPEATS = 3

@@ -21,23 +21,14 @@ from transformers import AutoImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.peer import make_peer, read_pixels
-from benchmarks.side_by_side import (
-    Row,
-    add_model_flags,
-    command,
-    compare,
-    in_turn,
-    make_parser,
-    rates,
-    set_up,
-    top_operators,
-)
+from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
 from decoding import DecodingOptions, generate
 from encoder import load_encoder, prepare_pixels, token_shape
 from errors import UserError, run_script
 from images import find_pictures, load_image
 from model import ImageToTextModel
 from settings import load_settings
+from timing import in_turn, rates
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BEAMS = {"greedy": 1, "beam 5": 5}

@@ -19,9 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.side_by_side import ROOT, command, make_parser, markdown, number, report, run_python
+from benchmarks.side_by_side import ROOT, command, make_parser, markdown, report
 from errors import run_script
 from files import write_atomically
+from timing import number, run_python
 
 SIZES = {
     "times": "times", "pictures": "pictures", "captions": "captions", "prepare_seconds": "prepare, s",

@@ -10,23 +10,17 @@ A value is the median over the repeats, with the smallest and the largest behind
 import argparse
 import contextlib
 import json
-import math
 import os
 import platform
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from tqdm import tqdm
-
-from errors import UserError
 from files import write_atomically
+from timing import median_and_range, processor
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,29 +62,6 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", action="store_true", help="also print what ours spends its time on")
 
 
-def run_python(name: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    """A new Python process to its end. Raises UserError with its last words where it fails."""
-    result = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True)
-    if result.returncode:
-        raise UserError((result.stderr.strip().splitlines() or [f"{name} failed"])[-1].removeprefix("error: "))
-    return result
-
-
-def in_turn(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each side in each repeat; a round before the first, which fills caches, does not count."""
-    seconds = {name: [] for name in sides}
-    for _ in tqdm(range(repeats + 1), desc=", ".join(sides), unit=" rounds", leave=False, disable=None):
-        for name, work in sides.items():
-            started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: values[1:] for name, values in seconds.items()}
-
-
-def rates(amount: float, seconds: list[float]) -> list[float]:
-    return [amount / value for value in seconds]
-
-
 def compare(rows: list[Row], command: str, output: str | None, notes: list[str]) -> None:
     report([asdict(row) for row in rows], "\n".join([table(rows), "", *notes]), command, output)
 
@@ -106,7 +77,7 @@ def report(rows: list[dict], text: str, command: str, output: str | None) -> Non
 def table(rows: list[Row]) -> str:
     """Markdown that reads as plain text too."""
     header = ["", "unit", "ours", "peer", "ours / peer"]
-    lines = [[row.name, row.unit, spread(row.ours), spread(row.peer), spread(row.ratio)] for row in rows]
+    lines = [[row.name, row.unit, *map(median_and_range, (row.ours, row.peer, row.ratio))] for row in rows]
     return markdown(header, lines)
 
 
@@ -114,18 +85,6 @@ def markdown(header: list[str], lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(header, *lines)]
     lines = [header, ["-" * width for width in widths], *lines]
     return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines)
-
-
-def spread(values: list[float]) -> str:
-    """Median (smallest to largest); one value stands alone."""
-    middle = number(statistics.median(values))
-    return middle if len(set(values)) == 1 else f"{middle} ({number(min(values))} to {number(max(values))})"
-
-
-def number(value: float) -> str:
-    """Three figures: 0.0123, 1.23, 12.3, 1,230."""
-    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
-    return f"{value:,.{max(0, digits)}f}"
 
 
 def machine() -> str:
@@ -138,14 +97,6 @@ def machine() -> str:
         f"{platform.python_version()}, torch {torch.__version__}, transformers {version('transformers')}, "
         f"{date.today()}"
     )
-
-
-def processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def command(name: str, argv: list[str]) -> str:

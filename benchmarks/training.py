@@ -23,17 +23,7 @@ import torch
 
 from benchmarks.peer import PeerRows, make_peer, make_trainer, need_trainer
 from benchmarks.raw_data import pictures_of, write_raw
-from benchmarks.side_by_side import (
-    Row,
-    add_model_flags,
-    command,
-    compare,
-    in_turn,
-    make_parser,
-    rates,
-    set_up,
-    top_operators,
-)
+from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
 from caption_files import read_captions
 from dataset import ImageTextDataset, make_loader
 from errors import UserError, run_script
@@ -43,6 +33,7 @@ from prepare_dataset import PreparedData, prepare
 from run import start_run
 from settings import Settings, load_settings
 from stopping import StopSignal
+from timing import in_turn, rates
 from tokenizer import build_tokenizer, train_tokenizer
 from tracking import NoTracker
 from train import train_one_epoch

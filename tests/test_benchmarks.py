@@ -11,11 +11,12 @@ from transformers import ViTImageProcessor
 
 from benchmarks import captioning, distillation, git_teacher, scaling, startup, training
 from benchmarks.raw_data import write_raw
-from benchmarks.side_by_side import Row, in_turn, number, run_python, table
+from benchmarks.side_by_side import Row, table
 from bundle import Captioner, bundle_config, save_captioner
 from caption_files import RawCaptions, read_captions
 from errors import UserError
 from shapes import draw_shapes
+from timing import in_turn, number, run_python
 
 SIZES = ["--width", "16", "--layers", "1", "--heads", "2"]
 
