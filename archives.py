@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 import zipfile
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from errors import UserError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+UNPACKED = re.compile(r"images-[0-9a-f]{8}")  # names of folders that unpack() makes
 
 
 def stamps(archives: list[Path]) -> list[list]:

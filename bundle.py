@@ -4,7 +4,7 @@
     captioner.caption([load_image("photo.jpg")], DecodingOptions(beam_size=3))   # [[(text, Caption), ...]]
     save_captioner(captioner, folder, settings, record)       # what best/ and the Hub repository hold
 
-The folder: model.safetensors, config.json (architecture, settings, tokenizer hash), vocab.json, merges.txt,
+The folder: model.safetensors, config.json (architecture, settings, tokenizer hash, epoch), vocab.json, merges.txt,
 encoder/ (config.json and preprocessing of the encoder) and README.md (the model card). It needs nothing else to load.
 """
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from archives import ARCHIVE_SUFFIXES, unpack
+from archives import ARCHIVE_SUFFIXES, UNPACKED, unpack
 from errors import UserError
 from images import IMAGE_SUFFIXES
 
@@ -100,12 +100,14 @@ def find_images(raw: RawCaptions, raw_dir: Path, data_path: Path) -> Path:
 
     folders = [raw.files[0].parent, raw_dir, *(raw_dir / name for name in IMAGE_FOLDERS)]
     folders += [path for path in sorted(raw_dir.glob("*/")) + sorted(raw_dir.glob("*/*/")) if path not in folders]
-    best = max(folders, key=count)
+    best = max((path for path in folders if not any(map(UNPACKED.fullmatch, path.parts))), key=count)
     if count(best):
         return best
     archives = sorted(p for p in raw_dir.iterdir() if p.name.endswith(ARCHIVE_SUFFIXES))
     if archives:  # all of them: COCO comes in one a split
         raw.archives, unpacked = archives, unpack(archives, data_path)
+        old = [path for path in data_path.iterdir() if UNPACKED.fullmatch(path.name) and path != unpacked]
+        raw.notes += [f"{path} holds the pictures of other archives and is not used; delete it" for path in sorted(old)]
         best = max([unpacked, *sorted(p for p in unpacked.rglob("*") if p.is_dir())], key=count)
         if count(best):
             return best

@@ -163,11 +163,11 @@ def restore(run, checkpoint: dict, path: Path) -> None:
 def bring_best(run, best: Path) -> None:
     """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own."""
     try:
-        epoch = json.loads((best / "config.json").read_text(encoding="utf-8"))["epoch"]
-    except (OSError, ValueError, KeyError):
-        epoch = None
-    if epoch == run.progress.best_epoch:
-        shutil.copytree(best, run.folder / "best")
+        config = json.loads((best / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {"epoch": None}
+    if config.get("epoch", run.progress.best_epoch) == run.progress.best_epoch:  # older runs did not say
+        shutil.copytree(best, run.folder / "best", dirs_exist_ok=True)
         return
     print(f"             {best} is no longer that of epoch {run.progress.best_epoch}: the next validation is the best")
     run.progress.forget_best()

@@ -2,8 +2,8 @@
 
     python evaluate.py --compare checkpoints/teacher/best checkpoints/student/best --split val --output both.json
 
-Either may be a folder of GIT, a student's teacher. Differences are B - A, their intervals paired: each sample draws the
-same pictures for both. What each one costs is measured in compare_costs.py.
+Either may be a folder of GIT, a student's teacher, or an ensemble, a/best,b/best. Differences are B - A, their intervals
+paired: each sample draws the same pictures for both. What each one costs is measured in compare_costs.py.
 """
 
 import argparse
@@ -40,15 +40,22 @@ class Outcome:
 
 def short_names(a: str, b: str) -> tuple[str, str]:
     """The last parts in which the paths differ, best/ aside: runs/x/best, runs/y/best -> x, y."""
-    parts = [list(Path(path).resolve().parts if Path(path).exists() else Path(path).parts) for path in (a, b)]
-    for row in parts:
-        if len(row) > 1 and row[-1] == "best":
-            row.pop()
+    parts = [parts_of(a), parts_of(b)]
     last = [row[-1] for row in parts]
     while all(parts) and parts[0][-1] == parts[1][-1]:
         for row in parts:
             row.pop()
     return (parts[0][-1], parts[1][-1]) if all(parts) else (f"{last[0]} (A)", f"{last[1]} (B)")
+
+
+def parts_of(name: str) -> list[str]:
+    """A path's parts without best/; an ensemble has one: runs/x/best,runs/y/best -> x+y."""
+    from ensemble import members
+
+    if len(names := members(name)) > 1:
+        return ["+".join(parts_of(member)[-1] for member in names)]
+    parts = list(Path(name).resolve().parts if Path(name).exists() else Path(name).parts)
+    return parts[:-1] if len(parts) > 1 and parts[-1] == "best" else parts
 
 
 def check_flags(arguments: argparse.Namespace) -> None:
@@ -223,6 +230,8 @@ def format_captions(outcomes: list[Outcome]) -> str:
 
 def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str:
     """The table of costs with B's as a multiple of A's, and what they were measured on."""
+    from ensemble import members
+
     a, b = (outcome.name for outcome in outcomes)
     rows = [["cost", a, b, f"{b} / {a}"]]
     for label, key, scale in (
@@ -234,7 +243,7 @@ def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str
         rows.append([label, *cost_cells([cost[key] for cost in costs], scale)])
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    if any(Path(outcome.side.path).is_file() for outcome in outcomes):
+    if any(Path(member).is_file() for outcome in outcomes for member in members(outcome.side.path)):
         lines.append("weights      a checkpoint file holds the optimizer's state too; a best/ folder does not")
     return "\n".join([*lines, measured_on(setup)])
 

@@ -45,7 +45,10 @@ class Side:
 
 
 def load_side(path: str, device) -> Side:
-    """Anything that captions, on the device: a best/ or GIT folder, a checkpoint file, a Hub id. Raises UserError."""
+    """Anything that captions, on the device: a best/ or GIT folder, a checkpoint file, a Hub id, an ensemble.
+
+    Raises UserError.
+    """
     if folder := git_folder(path):
         return load_git_side(path, folder, device)
     from ensemble import load_captioners

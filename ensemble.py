@@ -34,9 +34,8 @@ class Ensemble(nn.Module):
     def __init__(self, models: list[ImageToTextModel]):
         super().__init__()
         self.models = nn.ModuleList(models)
-        for model in models[1:]:
-            if equal(model.encoder, models[0].encoder):
-                model.encoder = models[0].encoder
+        for i, model in enumerate(models):
+            model.encoder = next(m.encoder for m in models[: i + 1] if equal(m.encoder, model.encoder))
         self.widths = [model.architecture["decoder_embed_dim"] for model in models]
         self.max_seq_len = min(model.max_seq_len for model in models)
 
@@ -68,7 +67,8 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 
 def members(name: str | Path) -> list[str]:
     """The captioners of an ensemble, which commas part, or the one that there is."""
-    return [str(name)] if Path(name).expanduser().exists() else str(name).split(",")
+    parts = [part for part in map(str.strip, str(name).split(",")) if part]
+    return [str(name)] if Path(name).expanduser().exists() or not parts else parts
 
 
 def load_captioners(name: str | Path, device: str | torch.device = "cpu") -> Captioner:

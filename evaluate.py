@@ -39,7 +39,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python evaluate.py", description="Score a captioner.", allow_abbrev=False)
     parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id, or several with "
                         "commas: an ensemble; default: the newest best/")
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two captioners, or folders of GIT: "
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two captioners, ensembles or folders of GIT: "
                         "captions, scores with intervals of their difference, and cost, side by side")  # fmt: skip
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--data-dir", help="a dataset as downloaded or as prepared; default: what it was trained on")
@@ -165,7 +165,7 @@ def checkpoint_hash(name: str | Path) -> str:
     """The first digits of the SHA-256 of the weights' file, of each one in an ensemble; a Hub id stands for itself."""
     from ensemble import members
 
-    return ",".join(hash_of_weights(Path(member)) for member in members(name))
+    return ",".join(hash_of_weights(Path(member).expanduser()) for member in members(name))
 
 
 def hash_of_weights(path: Path) -> str:

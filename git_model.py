@@ -36,6 +36,7 @@ from files import atomic_folder, write_atomically
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "encoder/config.json")
+LONGEST = 40  # tokens, both ends included, of a caption whose model sets no limit that people would read to
 MARK = "image_encoder"  # in config.json: the encoder is the one in this folder, not GIT's own
 EXPECTED = "expected a GIT model of transformers (a Hub id or a folder) or a folder of benchmarks.git_teacher"
 
@@ -52,7 +53,7 @@ class GitParts:
         """As bundle.Captioner.caption_pixels, always with a cache; the model keeps its mode."""
         was_training = self.model.training
         self.model.eval()
-        options = replace(options, use_cache=True)
+        options = replace(options, max_seq_len=options.max_seq_len or LONGEST, use_cache=True)
         special = SimpleNamespace(start_id=self.tokenizer.cls_token_id, end_id=self.tokenizer.sep_token_id)
         captions = generate(GitDecoder(self.model, special.start_id), pixels.to(self.model.device), special, options)
         self.model.train(was_training)

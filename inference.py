@@ -3,6 +3,7 @@
     python inference.py photo.jpg                                  # just the caption
     python inference.py photos/ more/*.jpg --beam 5 --format json --output captions.json
     python inference.py photo.jpg --checkpoint user/name           # a best/ folder, a checkpoint_*.pt or a Hub id
+    python inference.py photo.jpg --checkpoint a/best,b/best       # an ensemble of several
 
 Without --checkpoint the newest checkpoints/*/best is used. A picture that cannot be read gets a line on stderr, the
 others go on, and the exit status is 1.

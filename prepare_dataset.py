@@ -94,9 +94,11 @@ def prepare_raw(settings: Settings) -> PreparedData:
     if settings.RAW_DIR is None:
         print(f"data         {settings.data_path} is prepared")
         return read_prepared(settings.data_path)
-    raw_dir = Path(settings.RAW_DIR).expanduser()
-    settings = settings.replace(SEED=seed_of_splits(settings))
+    raw_dir, seed = Path(settings.RAW_DIR).expanduser(), seed_of_splits(settings)
     raw = read_captions(raw_dir, settings.data_path)
+    if seed != settings.SEED and not raw.splits:
+        print(f"splits       stay as SEED {seed} made them (delete {settings.data_path}/dataset.json to split anew)")
+    settings = settings.replace(SEED=seed)
     inputs = {**input_settings(settings), "raw_dir": str(raw_dir.resolve()), "files": fingerprints(raw.files)}
     if raw.archives:
         inputs["archives"] = stamps(raw.archives)
@@ -263,7 +265,6 @@ def finish(settings: Settings, raw: RawCaptions, inputs: dict) -> PreparedData:
     data_path = settings.data_path
     splits = make_splits(raw, settings)
     hashes, bad = check_images(raw, list(raw.captions))
-    (data_path / "dataset.json").unlink(missing_ok=True)
     write_atomically(data_path / "bad_images.txt", "".join(f"{name}\t{reason}\n" for name, reason in bad.items()))
     share = len(bad) / len(raw.captions)
     if share > settings.BAD_IMAGE_LIMIT:
@@ -271,6 +272,7 @@ def finish(settings: Settings, raw: RawCaptions, inputs: dict) -> PreparedData:
             f"{len(bad):,} of {len(raw.captions):,} images ({share:.1%}) are missing or unreadable, BAD_IMAGE_LIMIT "
             f"is {settings.BAD_IMAGE_LIMIT:.1%}; they are listed in {data_path / 'bad_images.txt'}"
         )
+    (data_path / "dataset.json").unlink(missing_ok=True)
     captions = {name: texts for name, texts in raw.captions.items() if name in hashes}
     splits = {split: [name for name in names if name in hashes] for split, names in splits.items()}
     if unsplit := len(captions) - sum(map(len, splits.values())):

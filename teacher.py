@@ -25,12 +25,11 @@ from bundle import Captioner, load_captioner
 from decoding import DecodingOptions
 from encoder import prepare_pixels, quiet_transformers
 from errors import UserError
-from git_model import caption_logits, load_git
+from git_model import LONGEST, caption_logits, load_git
 from settings import may_be_hub_id
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
-LONGEST = 40  # tokens, both ends included, of a caption made by a teacher that sets no limit itself
 
 
 class Teacher:

@@ -22,6 +22,7 @@ from cache_file import CacheFile, size
 from errors import UserError
 from evaluate import spread
 from features import describe_pictures
+from git_model import LONGEST
 from metrics import CiderD
 from optimization import autocast
 from penn_treebank import words
@@ -37,7 +38,7 @@ from targets import (
     record,
     whole_pictures,
 )
-from teacher import LONGEST, fingerprint, load_teacher
+from teacher import fingerprint, load_teacher
 
 EXAMINED = 200  # validation pictures the teacher is examined on
 MIN_SUPERVISED = 0.9  # share of our targets that have a prediction of the teacher

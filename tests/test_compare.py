@@ -200,6 +200,8 @@ def test_without_data_dir_the_data_of_a_is_taken_and_differing_settings_are_said
         (("runs/x/best", "git"), ("x", "git")),
         (("x/best", "x/best"), ("x (A)", "x (B)")),
         (("x/best", "x"), ("x (A)", "x (B)")),
+        (("runs/x/best", "runs/x/best,runs/y/best"), ("x", "x+y")),
+        (("x/best,y/best", "runs/x/best,runs/y/best"), ("x+y (A)", "x+y (B)")),
     ],
 )
 def test_names_are_short_and_tell_the_sides_apart(paths, names):

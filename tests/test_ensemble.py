@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 from taught import train
-from tiny import run, save_tiny_vit, tiny_model
+from tiny import run, save_tiny_vit, tiny_model, tiny_tokenizer
 
+from bundle import Captioner
 from decoding import DecodingOptions
-from ensemble import Ensemble, equal, load_captioners
+from ensemble import Ensemble, check_members, equal, load_captioners, members
+from errors import UserError
 from images import load_image
 
 START = 1
@@ -71,7 +73,11 @@ def test_every_script_that_captions_takes_an_ensemble(trained):
     hashes = result.stdout.rpartition("checkpoint:")[2].strip().split(",")
     assert result.returncode == 0 and len(set(hashes)) == 2 and all(len(digits) == 12 for digits in hashes)
     result = run("evaluate.py", "--compare", "checkpoints/a/best", both, cwd=trained)
-    assert result.returncode == 0 and "parameters" in result.stdout
+    assert result.returncode == 0 and "warning: the memory" not in result.stderr
+    [costs] = [line.split() for line in result.stdout.splitlines() if line.startswith("cost")]
+    assert costs[1:3] == ["a", "a+b"]
+    [weights] = [line.split()[4:] for line in result.stdout.splitlines() if line.startswith("weights on disk")]
+    assert float(weights[2]) == pytest.approx(2, abs=0.1)
 
 
 @pytest.mark.parametrize("other, reason", [
@@ -82,6 +88,20 @@ def test_who_does_not_fit_in_is_named_in_one_line(trained, other, reason):
     result = run("inference.py", "photo.png", "--checkpoint", f"checkpoints/a/best,{other}", cwd=trained)
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert reason in result.stderr and other in result.stderr
+
+
+def test_other_numbers_of_image_tokens_do_not_fit():
+    fine, image_processor = tiny_model(SCRATCH_PATCH_SIZE=8)
+    members = [Captioner(model, tiny_tokenizer(), image_processor, {}) for model in (tiny_model()[0], fine)]
+    with pytest.raises(UserError, match="b cannot caption together with a: it has 17 image tokens, not 5"):
+        check_members(members, ["a", "b"])
+
+
+def test_names_are_parted_by_commas_unless_there_is_such_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert members(" a/best, b/best,") == ["a/best", "b/best"] and members("user/name") == ["user/name"]
+    (tmp_path / "a,b").mkdir()
+    assert members("a,b") == ["a,b"]
 
 
 def test_one_captioner_is_what_other_scripts_take(trained):

@@ -64,6 +64,11 @@ def test_the_seed_and_the_fractions_decide_the_hashed_splits():
 def test_another_seed_of_training_moves_no_picture_between_splits(own):
     before = prepare(settings_for(own)).splits
     assert prepare(settings_for(own, SEED=7)).splits == before
+    (own / "captions.csv").rename(own / "kept.csv")
+    (own / "captions.csv").write_text("image,caption\ngone.png,none\n0.png,one\n" + "1.png,two\n2.png,three\n")
+    with pytest.raises(UserError, match="BAD_IMAGE_LIMIT|split"):  # a failure must not forget the seed either
+        prepare(settings_for(own, SEED=7, VAL_FRACTION=0.5))
+    (own / "kept.csv").rename(own / "captions.csv")
     with open(own / "captions.csv", "a") as file:
         file.write("0.png,one caption more\n")
     assert prepare(settings_for(own, SEED=7)).splits == before
@@ -150,19 +155,28 @@ def test_an_archive_of_images_is_unpacked_beside_the_data(own):
     assert read_prepared(settings.data_path).image_dir == data.image_dir
 
 
-def test_captions_get_the_pictures_of_their_own_archive(own):
-    def pack(color):
-        with zipfile.ZipFile(own / "images.zip", "w") as archive:
-            for number in range(40):
-                Image.new("RGB", (8, 8), color).save(own / "picture.png")
-                archive.write(own / "picture.png", f"{number}.png")
-        (own / "picture.png").unlink()
+def pack(raw, color):
+    """All its pictures into images.zip, in one colour."""
+    with zipfile.ZipFile(raw / "images.zip", "w") as archive:
+        for number in range(40):
+            (raw / f"{number}.png").unlink(missing_ok=True)
+            Image.new("RGB", (8, 8), color).save(raw / "picture.png")
+            archive.write(raw / "picture.png", f"{number}.png")
+    (raw / "picture.png").unlink()
 
-    for picture in own.glob("*.png"):
-        picture.unlink()
+
+def test_captions_get_the_pictures_of_their_own_archive(own):
     for color in ((255, 0, 0), (0, 0, 255)):  # as the same names come again from elsewhere, or the archive is mended
-        pack(color)
+        pack(own, color)
         with Image.open(prepare(settings_for(own)).image_dir / "7.png") as picture:
+            assert picture.getpixel((0, 0)) == color
+
+
+def test_pictures_unpacked_into_the_raw_folder_are_not_taken_for_its_own(own):
+    settings = settings_for(own, DATA_DIR=str(own), DATASET="folder")
+    for color in ((255, 0, 0), (0, 0, 255)):
+        pack(own, color)
+        with Image.open(prepare(settings).image_dir / "7.png") as picture:
             assert picture.getpixel((0, 0)) == color
 
 

@@ -193,12 +193,13 @@ def test_a_run_never_starts_over_another(finished):
     assert before == {p: p.stat().st_mtime_ns for p in (finished / "checkpoints/a").rglob("*")}
 
 
-@pytest.mark.parametrize("left", ["best", "checkpoint_step_00000005.pt"])
+@pytest.mark.parametrize("left", ["log.jsonl", "checkpoint_step_00000005.pt"])
 def test_a_branch_never_goes_over_another_run(finished, tmp_path, left):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     source, target = tmp_path / "checkpoints/a", tmp_path / "checkpoints/b"
     target.mkdir()
-    if left == "best":  # all its checkpoints were deleted
+    if left == "log.jsonl":  # all its checkpoints were deleted
+        shutil.copy(source / left, target)
         shutil.copytree(source / "best", target / "best")
     else:
         shutil.copy(source / LAST, target / left)
@@ -293,6 +294,7 @@ def test_a_picture_that_vanished_is_one_line_that_names_it(finished, tmp_path, w
 def test_a_branch_keeps_the_best_so_far_and_leaves_the_old_run_alone(finished, tmp_path):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     old = {p: p.read_bytes() for p in (tmp_path / "checkpoints/a").rglob("*") if p.is_file()}
+    shutil.copytree(tmp_path / "checkpoints/a/best", tmp_path / "checkpoints/b/best")  # as a first try may have left it
     result = train(
         tmp_path, "--resume-checkpoint-path", "checkpoints/a/checkpoint_step_00000039.pt", **{**RUN, "RUN_NAME": "b"}
     )
