@@ -2,8 +2,8 @@
 
     python evaluate.py --compare checkpoints/teacher/best checkpoints/student/best --split val --output both.json
 
-Either may be a folder of GIT, a student's teacher, or an ensemble, a/best,b/best. Differences are B - A, their intervals
-paired: each sample draws the same pictures for both. What each one costs is measured in compare_costs.py.
+Either may be a folder of GIT, a student's teacher, or an ensemble, a/best,b/best. Differences are B - A, their
+intervals paired: each sample draws the same pictures for both. What each one costs is measured in compare_costs.py.
 """
 
 import argparse
