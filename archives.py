@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import tarfile
 import zipfile
 import zlib
@@ -13,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import UserError
+from files import atomic_folder
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 UNPACKED = re.compile(r"images-[0-9a-f]{8}")  # names of folders that unpack() makes
@@ -31,15 +30,9 @@ def unpack(archives: list[Path], parent: Path) -> Path:
     folder = parent / f"images-{hashlib.sha256(json.dumps(stamps(archives)).encode()).hexdigest()[:8]}"
     if folder.is_dir():
         return folder
-    fresh = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as fresh:
         for archive in archives:
             unpack_one(archive, fresh)
-        os.replace(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 

@@ -83,18 +83,14 @@ def load_captioners(name: str | Path, device: str | torch.device = "cpu") -> Cap
 
 def check_members(captioners: list[Captioner], names: list[str]) -> None:
     """Raises UserError for the first that does not go with the first."""
-    first = captioners[0]
-    for captioner, name in zip(captioners[1:], names[1:]):
+    first, counts = captioners[0], [token_shape(each.model.encoder, each.image_processor)[0] for each in captioners]
+    for captioner, name, count in zip(captioners[1:], names[1:], counts[1:]):
         if captioner.tokenizer.hash != first.tokenizer.hash:
             reason = f"its vocabulary has hash {captioner.tokenizer.hash}, not {first.tokenizer.hash}"
         elif captioner.image_processor.to_dict() != first.image_processor.to_dict():
             reason = "it prepares pictures in another way"
-        elif token_count(captioner) != token_count(first):
-            reason = f"it has {token_count(captioner)} image tokens, not {token_count(first)}"
+        elif count != counts[0]:
+            reason = f"it has {count} image tokens, not {counts[0]}"
         else:
             continue
         raise UserError(f"{name} cannot caption together with {names[0]}: {reason}")
-
-
-def token_count(captioner: Captioner) -> int:
-    return token_shape(captioner.model.encoder, captioner.image_processor)[0]

@@ -36,7 +36,7 @@ from files import atomic_folder, write_atomically
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "encoder/config.json")
-LONGEST = 40  # tokens, both ends included, of a caption whose model sets no limit that people would read to
+LONGEST = 40  # tokens, both ends included, of a caption where nobody sets another limit
 MARK = "image_encoder"  # in config.json: the encoder is the one in this folder, not GIT's own
 EXPECTED = "expected a GIT model of transformers (a Hub id or a folder) or a folder of benchmarks.git_teacher"
 

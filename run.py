@@ -120,20 +120,21 @@ def choose_folder(settings: Settings, resume: Path | None, checkpoint: dict | No
     """The run's folder. Raises UserError where an older run's files would be overwritten."""
     name = settings.RUN_NAME or f"{settings.DATASET}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = resume.parent if resume and settings.RUN_NAME is None else Path(settings.CHECKPOINT_DIR) / name
-    own = resume is not None and folder.resolve() == resume.parent.resolve()
-    there = [*numbered(folder, STEP_FILE), *folder.glob("log.jsonl")]
+    steps = numbered(folder, STEP_FILE)
+    if resume and folder.resolve() == resume.parent.resolve():
+        if steps and number_of(steps[-1]) > checkpoint["global_step"]:
+            raise UserError(
+                f"{folder} goes on after {resume.name} ({steps[-1].name}); resume the latest, or branch off "
+                "with another --run-name"
+            )
+        return folder
+    there = [*steps, *folder.glob("log.jsonl")]
     if resume is None:  # a branch that came to nothing has left the best/ it brought along
         there += folder.glob("best")
-    if there and not own:
+    if there:
         raise UserError(
             f"{folder} already holds a run ({there[0].name}); take another --run-name, or continue it with "
             "--resume-checkpoint-path latest if it has checkpoints"
-        )
-    later = [path for path in numbered(folder, STEP_FILE) if number_of(path) > checkpoint["global_step"]] if own else []
-    if later:
-        raise UserError(
-            f"{folder} goes on after {resume.name} ({later[-1].name}); resume the latest, or branch off "
-            "with another --run-name"
         )
     return folder
 
