@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from errors import UserError, run_script
-from images import ImageError, find_pictures, load_image
+from basics.errors import UserError, run_script
+from sources.images import ImageError, find_pictures, load_image
 
 PARTS = ("encoder.onnx", "prefill.onnx", "step.onnx")
 NEEDED = ("config.json", "vocab.json", "merges.txt", *PARTS)
@@ -32,8 +32,9 @@ Part = Callable[..., Arrays]
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python caption_onnx.py", description="Caption pictures without PyTorch.",
-                                     allow_abbrev=False)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python caption_onnx.py", description="Caption pictures without PyTorch.", allow_abbrev=False
+    )
     parser.add_argument("pictures", nargs="+", help="picture files, folders of pictures, or patterns")
     parser.add_argument("--model", required=True, help="the folder that export.py wrote")
     parser.add_argument("--beam", type=int, help="beams, 1 is greedy; default: BEAM_SIZE of the training run")
@@ -110,8 +111,9 @@ def open_onnx(folder: Path | str) -> ExportedCaptioner:
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one thread a core
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become floats once, when opened
     try:
-        sessions = [onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-                    for name in PARTS]  # fmt: skip
+        sessions = [
+            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"]) for name in PARTS
+        ]
         return ExportedCaptioner(folder, *(partial(run, session) for session in sessions))
     except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
         raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:300]}") from error

@@ -11,13 +11,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from collapse import format_collapse
-from compare_costs import Side, load_side, measure_costs
-from errors import UserError
+from basics.errors import UserError
+from basics.files import write_atomically
+from basics.timing import median_and_range
 from evaluate import Pictures, as_record, decoding_options, evaluate_pictures, find_pictures, spread
-from files import write_atomically
-from metrics import NAMES, difference_intervals, score_captions
-from timing import median_and_range
+from scoring.collapse import format_collapse
+from scoring.costs import Side, load_side, measure_costs
+from scoring.metrics import NAMES, difference_intervals, score_captions
 
 SAME = 1e-9  # CIDEr-D is a sum of floats: what differs by less is equal
 
@@ -50,7 +50,7 @@ def short_names(a: str, b: str) -> tuple[str, str]:
 
 def parts_of(name: str) -> list[str]:
     """A path's parts without best/; an ensemble has one: runs/x/best,runs/y/best -> x+y."""
-    from ensemble import members
+    from captioner.ensemble import members
 
     if len(names := members(name)) > 1:
         return ["+".join(parts_of(member)[-1] for member in names)]
@@ -69,7 +69,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> int:
     """What `evaluate.py --compare` does, with its flags -> exit status."""
     check_flags(arguments)
-    from optimization import pick_device, pick_precision
+    from training.optimizer import pick_device, pick_precision
 
     device = pick_device(arguments.device)
     names = short_names(*arguments.compare)
@@ -230,7 +230,7 @@ def format_captions(outcomes: list[Outcome]) -> str:
 
 def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str:
     """The table of costs with B's as a multiple of A's, and what they were measured on."""
-    from ensemble import members
+    from captioner.ensemble import members
 
     a, b = (outcome.name for outcome in outcomes)
     rows = [["cost", a, b, f"{b} / {a}"]]

@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from encoder import prepare_pixels
-from images import load_image
-from settings import Settings
+from basics.settings import Settings
+from networks.encoder import prepare_pixels
+from sources.images import load_image
 from tokenizer import CaptionTokenizer
 
 

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from collapse import collapse_warnings, format_collapse, measure_collapse
-from errors import UserError, run_script
-from extra_metrics import clip_score, java_score
-from files import write_atomically
-from images import ImageError, load_image
-from metrics import score_captions
-from penn_treebank import words
-from settings import Settings, constants
+from basics.errors import UserError, run_script
+from basics.files import write_atomically
+from basics.settings import Settings, constants
+from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
+from scoring.extra_metrics import clip_score, java_score
+from scoring.metrics import score_captions
+from scoring.penn_treebank import words
+from sources.images import ImageError, load_image
 
 
 @dataclass
@@ -37,10 +37,18 @@ class Pictures:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python evaluate.py", description="Score a captioner.", allow_abbrev=False)
-    parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id, or several with "
-                        "commas: an ensemble; default: the newest best/")
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two captioners, ensembles or folders of GIT: "
-                        "captions, scores with intervals of their difference, and cost, side by side")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint",
+        help="best/ folder, checkpoint_*.pt file or Hub id, or several with "
+        "commas: an ensemble; default: the newest best/",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="two captioners, ensembles or folders of GIT: "
+        "captions, scores with intervals of their difference, and cost, side by side",
+    )
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--data-dir", help="a dataset as downloaded or as prepared; default: what it was trained on")
     parser.add_argument("--beam", type=int, help="beams, 1 is greedy; default: BEAM_SIZE of the checkpoint")
@@ -77,7 +85,7 @@ def find_pictures(data_dir: str | None, split: str, settings: Settings) -> Pictu
 
 def read_raw(folder: Path, split: str) -> tuple[list[str], dict, Path]:
     """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
-    from caption_files import read_captions
+    from sources.caption_files import read_captions
 
     raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
     if not raw.splits:
@@ -124,7 +132,7 @@ def evaluate_pictures(
     captioner, read: Callable, pictures: Pictures, options, precision, checkpoint, batch_size: int = 32
 ) -> tuple[dict, list]:
     """Caption pictures and score them -> the results with their signature, and (text, decoding.Caption) of each."""
-    from optimization import autocast
+    from training.optimizer import autocast
 
     with autocast(captioner.model.device, precision):
         captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, batch_size)
@@ -163,7 +171,7 @@ def signature(pictures: Pictures, options, precision: str, checkpoint: str) -> s
 
 def checkpoint_hash(name: str | Path) -> str:
     """The first digits of the SHA-256 of the weights' file, of each one in an ensemble; a Hub id stands for itself."""
-    from ensemble import members
+    from captioner.ensemble import members
 
     return ",".join(hash_of_weights(Path(member).expanduser()) for member in members(name))
 
@@ -237,7 +245,7 @@ def as_json(results: dict, pictures: Pictures, captions: list, checkpoint: str) 
 
 def decoding_options(arguments: argparse.Namespace, settings: Settings, max_seq_len: int):
     """DecodingOptions as the flags say, else as the captioner's settings do. Raises UserError."""
-    from decoding import DecodingOptions
+    from networks.search import DecodingOptions
 
     options = DecodingOptions(
         max_seq_len=max_seq_len,
@@ -258,9 +266,9 @@ def main(argv: list[str]) -> int:
     from inference import newest_best
 
     checkpoint = arguments.checkpoint or str(newest_best(constants().CHECKPOINT_DIR))
-    from encoder import prepare_pixels
-    from ensemble import load_captioners  # torch and transformers take seconds
-    from optimization import pick_device, pick_precision
+    from captioner.ensemble import load_captioners  # torch and transformers take seconds
+    from networks.encoder import prepare_pixels
+    from training.optimizer import pick_device, pick_precision
 
     device = pick_device(arguments.device)
     captioner = load_captioners(checkpoint, device)

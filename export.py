@@ -19,18 +19,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bundle import Captioner, load_captioner
+from basics.errors import UserError, run_script
+from basics.files import write_atomically
+from basics.settings import Settings, constants
 from caption_onnx import open_onnx
-from encoder import prepare_pixels
-from errors import UserError, run_script
-from export_checks import (
+from captioner.folder import Captioner, load_captioner
+from inference import newest_best
+from networks.encoder import prepare_pixels
+from publishing.export_checks import (
     check_pictures,
     check_preprocessing,
     compare_captions,
     describe_preprocessing,
     part_differences,
 )
-from export_parts import (
+from publishing.export_parts import (
     make_modules,
     open_programs,
     to_onnx,
@@ -39,10 +42,7 @@ from export_parts import (
     write_onnx,
     write_programs,
 )
-from files import write_atomically
-from images import load_image
-from inference import newest_best
-from settings import Settings, constants
+from sources.images import load_image
 
 TOLERANCE = 1e-4  # largest difference to PyTorch of any number a part gives
 MODEL_TYPE = "exported-captioner"

@@ -18,22 +18,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from errors import UserError, run_script
-from files import write_atomically
-from images import ImageError, find_pictures, load_image
-from settings import Settings, constants
+from basics.errors import UserError, run_script
+from basics.files import write_atomically
+from basics.settings import Settings, constants
+from sources.images import ImageError, find_pictures, load_image
 
 STARTED = time.perf_counter()
 
 
 def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python inference.py", description="Caption pictures.",
-                                     allow_abbrev=False)  # fmt: skip
+    parser = argparse.ArgumentParser(prog="python inference.py", description="Caption pictures.", allow_abbrev=False)
     parser.add_argument(
         "pictures", nargs="+", help="picture files, folders of pictures, or patterns like 'photos/*.jpg'"
     )
-    parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id, or several with commas: an "
-                        "ensemble; default: the newest best/")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint",
+        help="best/ folder, checkpoint_*.pt file or Hub id, or several with commas: an "
+        "ensemble; default: the newest best/",
+    )
     parser.add_argument("--beam", type=int, default=settings.BEAM_SIZE, help="beams of beam search, 1 is greedy")
     parser.add_argument(
         "--length-penalty",
@@ -155,9 +157,11 @@ def main(argv: list[str]) -> int:
     checkpoint = arguments.checkpoint or newest_best(settings.CHECKPOINT_DIR)
 
     hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
-    from decoding import DecodingOptions  # torch and transformers take seconds: after what can go wrong without them
-    from ensemble import load_captioners
-    from optimization import pick_device
+    from captioner.ensemble import load_captioners
+    from networks.search import (
+        DecodingOptions,  # torch and transformers take seconds: after what can go wrong without them
+    )
+    from training.optimizer import pick_device
 
     if hidden is None:
         del sys.modules["wandb"]

@@ -183,8 +183,10 @@ class CaptionDecoder(nn.Module):
         filled = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # (U, L)
         positions = torch.arange(T, device=tokens.device).expand(B, T)
         captions = torch.arange(1, B + 1, device=tokens.device)[:, None].expand(B, T)  # 0 is nobody's
-        packed = [torch.zeros_like(filled, dtype=torch.long).masked_scatter_(filled, x[mask]) for x in
-                  (tokens, positions, captions)]  # fmt: skip
+        packed = [
+            torch.zeros_like(filled, dtype=torch.long).masked_scatter_(filled, x[mask])
+            for x in (tokens, positions, captions)
+        ]
         tokens, positions, captions = packed  # (U, L) each
         same = captions[:, :, None] == captions[:, None]
         allowed = same & (positions[:, :, None] >= positions[:, None])  # (U, L, L)
@@ -230,9 +232,15 @@ class ImageToTextModel(nn.Module):
             nn.LayerNorm(encoder_embed_dim), nn.Linear(encoder_embed_dim, decoder_embed_dim)
         )
         self.decoder = CaptionDecoder(
-            decoder_vocab_size, decoder_embed_dim, decoder_heads, decoder_layers, decoder_ff_dim,
-            decoder_max_seq_len, decoder_dropout, decoder_pad_idx,
-        )  # fmt: skip
+            decoder_vocab_size,
+            decoder_embed_dim,
+            decoder_heads,
+            decoder_layers,
+            decoder_ff_dim,
+            decoder_max_seq_len,
+            decoder_dropout,
+            decoder_pad_idx,
+        )
         self.training_only = nn.ModuleDict()  # what a loss trains beside the captioner; never saved as a part of it
 
     @property
@@ -260,9 +268,12 @@ class ImageToTextModel(nn.Module):
         return self.decoder(tokens, cache)
 
     def forward(
-        self, images: Tensor, decoder_input_tokens: Tensor, image_index: Tensor | None = None,
+        self,
+        images: Tensor,
+        decoder_input_tokens: Tensor,
+        image_index: Tensor | None = None,
         target_mask: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Teacher forcing: images as in encode(), tokens (B, T), image_index as in start() -> logits (B, T, V).
 
         target_mask (B, T), true for the first tokens of each caption: logits only there, (N, V), which is faster.
@@ -275,6 +286,6 @@ class ImageToTextModel(nn.Module):
     @classmethod
     def from_pretrained(cls, path_or_repo_id: str) -> "ImageToTextModel":
         """The model of a best/ folder, a checkpoint_*.pt file or a Hub repository, in eval mode. Raises UserError."""
-        from bundle import load_captioner
+        from captioner.folder import load_captioner
 
         return load_captioner(path_or_repo_id).model

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from archives import stamps
-from caption_files import RawCaptions, read_captions
-from data_report import data_report, format_report
-from errors import UserError, run_script
-from files import write_atomically
-from images import ImageError, load_image
-from settings import Settings, help_text, load_settings
+from basics.errors import UserError, run_script
+from basics.files import write_atomically
+from basics.settings import Settings, help_text, load_settings
+from sources.archives import stamps
+from sources.caption_files import RawCaptions, read_captions
+from sources.data_report import data_report, format_report
+from sources.images import ImageError, load_image
 from tokenizer import build_tokenizer
 
 USAGE = "python prepare_dataset.py [--dataset NAME] [--raw-dir PATH] [--setting VALUE ...]"
@@ -53,7 +53,7 @@ def prepare_shapes(settings: Settings) -> PreparedData:
     inputs = {**input_settings(settings), "SHAPES_NUM_IMAGES": settings.SHAPES_NUM_IMAGES}
     if (data := prepared_already(settings, inputs)) is not None:
         return data
-    from shapes import draw_shapes
+    from sources.shapes import draw_shapes
 
     image_dir = settings.data_path / "images"
     captions = draw_shapes(image_dir, settings.SHAPES_NUM_IMAGES, settings.SEED)

@@ -13,16 +13,20 @@ import json
 import os
 from pathlib import Path
 
-from errors import UserError, run_script
-from images import ImageError, find_pictures, load_image
+from basics.errors import UserError, run_script
+from sources.images import ImageError, find_pictures, load_image
 
 BATCH = 8  # pictures captioned at once
 START = b'{"by": "teacher_captions.py", "image": "'  # of each line: another's file is never touched
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python teacher_captions.py", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python teacher_captions.py",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--teacher", required=True, help="as TEACHER_MODEL_NAME: Hub id, folder or checkpoint_*.pt")
     parser.add_argument("--images", required=True, help="folder of pictures; captions.jsonl is written there")
     parser.add_argument("--beam", type=int, default=5, help="beams of beam search, 1 is greedy")
@@ -62,8 +66,8 @@ def as_line(name: str, caption: str) -> str:
 def main(argv: list[str]) -> int:
     from tqdm import tqdm  # what follows takes seconds to import
 
-    from optimization import pick_device
-    from teacher import load_teacher
+    from distillation.teacher import load_teacher
+    from training.optimizer import pick_device
 
     arguments = parse_arguments(argv)
     folder = Path(arguments.images)
@@ -77,9 +81,17 @@ def main(argv: list[str]) -> int:
     todo = [name for name in names if name not in done]
     teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
     left_out = []
-    with open(file, "a", encoding="utf-8") as output, tqdm(
-        total=len(names), initial=len(names) - len(todo), desc="captioning", unit=" pictures", disable=None, leave=False
-    ) as bar:  # fmt: skip
+    with (
+        open(file, "a", encoding="utf-8") as output,
+        tqdm(
+            total=len(names),
+            initial=len(names) - len(todo),
+            desc="captioning",
+            unit=" pictures",
+            disable=None,
+            leave=False,
+        ) as bar,
+    ):
         for start in range(0, len(todo), BATCH):
             batch = todo[start : start + BATCH]
             good, images = readable(folder, batch, left_out)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from errors import UserError
-from files import write_atomically
-from settings import Settings
+from basics.errors import UserError
+from basics.files import write_atomically
+from basics.settings import Settings
 
 PAD, START, END, UNK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 AT_ONCE = 10_000  # captions whose encodings are in memory together
@@ -144,11 +144,11 @@ def build_tokenizer(settings: Settings, training_captions: list[str]) -> Caption
     FINETUNE_FROM brings its own, TOKENIZER "teacher" takes the teacher's.
     """
     if settings.FINETUNE_FROM:
-        from bundle import load_captioner  # takes its time to import
+        from captioner.folder import load_captioner  # takes its time to import
 
         return load_captioner(settings.FINETUNE_FROM).tokenizer
     if settings.TOKENIZER == "teacher":
-        from teacher import teacher_tokenizer
+        from distillation.teacher import teacher_tokenizer
 
         return teacher_tokenizer(settings.TEACHER_MODEL_NAME)
     vocab_path, merges_path = settings.vocab_path, settings.merges_path

@@ -19,28 +19,28 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bundle import load_captioner, save_captioner
-from checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, restore, save_checkpoint
-from collapse import collapse_warnings, measure_collapse
+from basics.errors import UserError, run_script
+from basics.files import write_atomically
+from basics.settings import help_text, load_settings
+from captioner.folder import load_captioner, save_captioner
 from dataset import ImageTextDataset, make_loader, start_epoch, to_device
-from decoding import DecodingOptions
-from distill import caption_criterion
-from errors import UserError, run_script
+from distillation.criteria import caption_criterion
 from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_results, spread
-from features import cached_features
-from files import write_atomically
-from hub import make_uploader
-from loss import CaptionLoss
-from model_card import model_card
-from optimization import autocast
+from losses.cross_entropy import CaptionLoss
+from losses.self_critical import ScstLoss
+from networks.search import DecodingOptions
 from prepare_dataset import prepare
-from reporting import progress_bar, report_best, report_epoch, report_utilisation
-from run import Run, choose_folder, keep_architecture, load_origin, settings_for_resume, start_run
-from scst import ScstLoss
-from settings import help_text, load_settings
-from stopping import Stopped, StopSignal
+from publishing.hub_upload import make_uploader
+from publishing.model_card import model_card
+from scoring.collapse import collapse_warnings, measure_collapse
 from tokenizer import build_tokenizer
-from tracking import setup_wandb
+from training.checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, restore, save_checkpoint
+from training.feature_cache import cached_features
+from training.optimizer import autocast
+from training.reporting import progress_bar, report_best, report_epoch, report_utilisation
+from training.run import Run, choose_folder, keep_architecture, load_origin, settings_for_resume, start_run
+from training.stopping import Stopped, StopSignal
+from training.tracking import setup_wandb
 
 USAGE = "python train.py [--preset NAME] [--setting VALUE ...]"
 
@@ -254,7 +254,7 @@ def main(argv: list[str]) -> int | None:
     train_loader = make_loader(train_set, settings, tokenizer.pad_id, shuffle=True)
     val_loader = make_loader(val_set, settings, tokenizer.pad_id, shuffle=False)
     if settings.DISTILL == "git":
-        from teaching import prepare_teaching  # takes its time to import
+        from distillation.setup import prepare_teaching  # takes its time to import
 
         run.teaching = prepare_teaching(run, train_set, val_set)
     if checkpoint:

@@ -20,15 +20,15 @@ from torch import Tensor
 from transformers import AutoImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
+from basics.errors import UserError, run_script
+from basics.settings import load_settings
+from basics.timing import in_turn, rates
 from benchmarks.peer import make_peer, read_pixels
 from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
-from decoding import DecodingOptions, generate
-from encoder import load_encoder, prepare_pixels, token_shape
-from errors import UserError, run_script
-from images import find_pictures, load_image
 from model import ImageToTextModel
-from settings import load_settings
-from timing import in_turn, rates
+from networks.encoder import load_encoder, prepare_pixels, token_shape
+from networks.search import DecodingOptions, generate
+from sources.images import find_pictures, load_image
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BEAMS = {"greedy": 1, "beam 5": 5}
@@ -64,11 +64,17 @@ class Ours:
         settings = load_settings(ENCODER_MODEL_NAME=arguments.encoder, ENCODER_TRAINABLE="none")
         encoder, self.image_processor = load_encoder(settings)
         self.model = Endless(
-            encoder, token_shape(encoder, self.image_processor)[1], decoder_vocab_size=len(vocabulary),
-            decoder_embed_dim=arguments.width, decoder_heads=arguments.heads, decoder_layers=arguments.layers,
-            decoder_ff_dim=4 * arguments.width, decoder_max_seq_len=arguments.length + 1, decoder_dropout=0.0,
+            encoder,
+            token_shape(encoder, self.image_processor)[1],
+            decoder_vocab_size=len(vocabulary),
+            decoder_embed_dim=arguments.width,
+            decoder_heads=arguments.heads,
+            decoder_layers=arguments.layers,
+            decoder_ff_dim=4 * arguments.width,
+            decoder_max_seq_len=arguments.length + 1,
+            decoder_dropout=0.0,
             decoder_pad_idx=vocabulary.pad_id,
-        ).eval()  # fmt: skip
+        ).eval()
         self.model.end_id = vocabulary.end_id
         self.vocabulary, self.length = vocabulary, arguments.length
 
@@ -87,9 +93,13 @@ class Ours:
 class Peer:
     def __init__(self, arguments: argparse.Namespace, vocabulary: Vocabulary):
         self.model = make_peer(
-            arguments.encoder, vocabulary, width=arguments.width, layers=arguments.layers, heads=arguments.heads,
+            arguments.encoder,
+            vocabulary,
+            width=arguments.width,
+            layers=arguments.layers,
+            heads=arguments.heads,
             max_seq_len=arguments.length + 1,
-        ).eval()  # fmt: skip
+        ).eval()
         self.image_processor, self.length = AutoImageProcessor.from_pretrained(arguments.encoder), arguments.length
 
     def read(self, paths: list[Path]) -> Tensor:
@@ -100,9 +110,12 @@ class Peer:
 
     def caption(self, image_tokens: Tensor, beam: int) -> list[list[int]]:
         tokens = self.model.generate(
-            encoder_outputs=BaseModelOutput(image_tokens), num_beams=beam, do_sample=False,
-            min_new_tokens=self.length, max_new_tokens=self.length,
-        )  # fmt: skip
+            encoder_outputs=BaseModelOutput(image_tokens),
+            num_beams=beam,
+            do_sample=False,
+            min_new_tokens=self.length,
+            max_new_tokens=self.length,
+        )
         return tokens[:, 1:].tolist()
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import evaluate
 import train
+from basics.errors import UserError, run_script
 from benchmarks.side_by_side import command, make_parser, markdown, report, set_up
-from errors import UserError, run_script
 
 NO_CAPTIONS, HALF = ["--distill-captions", "0"], ["--distill-captions", "0.5"]
 KINDS = {  # what the student learns from, and the flags that make it so
@@ -27,13 +27,21 @@ KINDS = {  # what the student learns from, and the flags that make it so
     "logits": ("the teacher's predictions", ["--distill", "git", *NO_CAPTIONS]),
     "captions": ("half of the captions the teacher's", ["--distill", "git", "--distill-alpha", "0", *HALF]),
     "mix": ("its predictions and its captions", ["--distill", "git", *HALF]),
-    "features": ("its image tokens, through hooks", [
-        "--distill", "git", "--distill-alpha", "0", *NO_CAPTIONS,
-        "--distill-features", "projection=git.visual_projection",
-    ]),
+    "features": (
+        "its image tokens, through hooks",
+        [
+            "--distill",
+            "git",
+            "--distill-alpha",
+            "0",
+            *NO_CAPTIONS,
+            "--distill-features",
+            "projection=git.visual_projection",
+        ],
+    ),
     "strong": ("mix, from the strong teacher", ["--distill", "git", *HALF]),
     "weak": ("mix, from the weak teacher", ["--distill", "git", *HALF]),
-}  # fmt: skip
+}
 WITH_TEACHER = ("logits", "captions", "mix", "features")  # with --teacher, not another one
 
 
@@ -83,12 +91,17 @@ def summary(rows: list[dict], kinds: list[str]) -> str:
     for kind in kinds:
         own = [row for row in rows if row["kind"] == kind]
         twins = [row for row in own if row["seed"] in alone and kind != "alone"]
-        lines.append([
-            kind, KINDS[kind][0], across([row["cider"] for row in own]), across([row["bleu"] for row in own]),
-            across([row["distinct"] for row in own], ".0%"),
-            across([row["cider"] - alone[row["seed"]]["cider"] for row in twins], "+.3f") if twins else "",
-            across([row["seconds"] / alone[row["seed"]]["seconds"] for row in twins], ".2f") if twins else "",
-        ])  # fmt: skip
+        lines.append(
+            [
+                kind,
+                KINDS[kind][0],
+                across([row["cider"] for row in own]),
+                across([row["bleu"] for row in own]),
+                across([row["distinct"] for row in own], ".0%"),
+                across([row["cider"] - alone[row["seed"]]["cider"] for row in twins], "+.3f") if twins else "",
+                across([row["seconds"] / alone[row["seed"]]["seconds"] for row in twins], ".2f") if twins else "",
+            ]
+        )
     head = ["", "learns from", "CIDEr-D", "BLEU-4", "distinct", "gain in CIDEr-D, seed by seed", "training time"]
     return markdown(head, lines)
 
@@ -114,8 +127,12 @@ def main(argv: list[str]) -> None:
             run(kind, seed, arguments)
             rows.append(outcome(kind, seed, Path(arguments.checkpoint_dir)))
     text = summary(rows, arguments.kinds)
-    report(rows, f"{text}\n\nMean (smallest to largest) over seeds {arguments.seeds}.", command("distillation", argv),
-           arguments.output)  # fmt: skip
+    report(
+        rows,
+        f"{text}\n\nMean (smallest to largest) over seeds {arguments.seeds}.",
+        command("distillation", argv),
+        arguments.output,
+    )
     if taught := [row for row in rows if row["kind"] in WITH_TEACHER]:
         best = max(taught, key=lambda row: row["cider"])
         student = Path(arguments.checkpoint_dir) / f"{best['kind']}-{best['seed']}" / "best"

@@ -21,18 +21,18 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from basics.errors import UserError, run_script
+from basics.settings import Settings, load_settings
 from dataset import ImageTextDataset, make_loader, start_epoch, to_device
-from decoding import DecodingOptions
-from ema import WeightAverage
-from encoder import load_encoder
-from errors import UserError, run_script
-from features import cached_features
-from git_model import GitParts, build_git, caption_logits, load_git, save_git, train_wordpiece
-from metrics import score_captions
-from optimization import autocast, make_optimizer, make_scheduler, pick_device, pick_precision
+from distillation.teacher import wordpieces
+from networks.encoder import load_encoder
+from networks.git import GitParts, build_git, caption_logits, load_git, save_git, train_wordpiece
+from networks.search import DecodingOptions
 from prepare_dataset import PreparedData, is_prepared, read_prepared
-from settings import Settings, load_settings
-from teacher import wordpieces
+from scoring.metrics import score_captions
+from training.ema import WeightAverage
+from training.feature_cache import cached_features
+from training.optimizer import autocast, make_optimizer, make_scheduler, pick_device, pick_precision
 
 CAPTIONS_PER_IMAGE = 5  # what makes --batch-images a number of captions
 WARMUP = 0.05  # share of all steps
@@ -54,15 +54,32 @@ def make_settings(arguments: argparse.Namespace, num_captions: int) -> Settings:
     batch_size = CAPTIONS_PER_IMAGE * arguments.batch_images
     steps = arguments.epochs * math.ceil(num_captions / batch_size)
     settings = load_settings(
-        ENCODER_MODEL_NAME=arguments.encoder, ENCODER_IMAGE_SIZE=arguments.image_size, ENCODER_TRAINABLE="none",
-        CACHE_FEATURES=True, GROUP_CAPTIONS=True, AUGMENT=arguments.views > 1, AUGMENT_MIRROR=arguments.mirror,
-        AUGMENT_VIEWS=arguments.views, NUM_WORKERS=arguments.num_workers, PRECISION=arguments.precision,
-        NUM_EPOCHS=arguments.epochs, BATCH_SIZE=batch_size, LEARNING_RATE=arguments.learning_rate,
-        LR_SCHEDULE="cosine", WARMUP_STEPS=int(WARMUP * steps), WEIGHT_DECAY=0.05, ADAM_BETA2=0.98,
-        EMA_DECAY=arguments.ema_decay, LABEL_SMOOTHING=arguments.label_smoothing,
-        DECODER_DROPOUT=arguments.dropout, DECODER_EMBED_DIM=arguments.hidden_size, DECODER_HEADS=arguments.heads,
-        DECODER_LAYERS=arguments.layers, MAX_SEQ_LEN=arguments.max_seq_len, SEED=arguments.seed,
-    )  # fmt: skip
+        ENCODER_MODEL_NAME=arguments.encoder,
+        ENCODER_IMAGE_SIZE=arguments.image_size,
+        ENCODER_TRAINABLE="none",
+        CACHE_FEATURES=True,
+        GROUP_CAPTIONS=True,
+        AUGMENT=arguments.views > 1,
+        AUGMENT_MIRROR=arguments.mirror,
+        AUGMENT_VIEWS=arguments.views,
+        NUM_WORKERS=arguments.num_workers,
+        PRECISION=arguments.precision,
+        NUM_EPOCHS=arguments.epochs,
+        BATCH_SIZE=batch_size,
+        LEARNING_RATE=arguments.learning_rate,
+        LR_SCHEDULE="cosine",
+        WARMUP_STEPS=int(WARMUP * steps),
+        WEIGHT_DECAY=0.05,
+        ADAM_BETA2=0.98,
+        EMA_DECAY=arguments.ema_decay,
+        LABEL_SMOOTHING=arguments.label_smoothing,
+        DECODER_DROPOUT=arguments.dropout,
+        DECODER_EMBED_DIM=arguments.hidden_size,
+        DECODER_HEADS=arguments.heads,
+        DECODER_LAYERS=arguments.layers,
+        MAX_SEQ_LEN=arguments.max_seq_len,
+        SEED=arguments.seed,
+    )
     data_dir = Path(arguments.data_dir)  # any folder, not only those that DATASET names
     return settings.replace(DATA_DIR=str(data_dir.parent), DATASET=data_dir.name)
 
@@ -72,10 +89,16 @@ def make_parts(settings: Settings, captions: list[str], vocab_size: int) -> GitP
     encoder, image_processor = load_encoder(settings)
     tokenizer = train_wordpiece(captions, vocab_size)
     return build_git(
-        encoder, image_processor, tokenizer, hidden_size=settings.DECODER_EMBED_DIM, layers=settings.DECODER_LAYERS,
-        heads=settings.DECODER_HEADS, intermediate_size=4 * settings.DECODER_EMBED_DIM,
-        dropout=settings.DECODER_DROPOUT, max_positions=settings.MAX_SEQ_LEN,
-    )  # fmt: skip
+        encoder,
+        image_processor,
+        tokenizer,
+        hidden_size=settings.DECODER_EMBED_DIM,
+        layers=settings.DECODER_LAYERS,
+        heads=settings.DECODER_HEADS,
+        intermediate_size=4 * settings.DECODER_EMBED_DIM,
+        dropout=settings.DECODER_DROPOUT,
+        max_positions=settings.MAX_SEQ_LEN,
+    )
 
 
 def make_datasets(
@@ -188,18 +211,31 @@ def caption_split(parts: GitParts, dataset: ImageTextDataset, settings: Settings
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.git_teacher", description=__doc__, allow_abbrev=False,
+        prog="python -m benchmarks.git_teacher",
+        description=__doc__,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data-dir", required=True, help="prepared data, as prepare_dataset.py writes it")
     parser.add_argument("--encoder", required=True, help="folder or Hub id of a vision encoder, which stays frozen")
     parser.add_argument("--image-size", type=int, help="whole pictures squashed to this side; else as the encoder does")
     parser.add_argument("--output", required=True, help="folder that the best model is written to")
     numbers = {
-        "epochs": 10, "hidden-size": 384, "layers": 3, "heads": 6, "batch-images": 32, "learning-rate": 6e-4,
-        "dropout": 0.1, "vocab-size": 6000, "seed": 42, "views": 4, "label-smoothing": 0.1, "ema-decay": 0.999,
-        "max-seq-len": 40, "num-workers": 1,
-    }  # fmt: skip
+        "epochs": 10,
+        "hidden-size": 384,
+        "layers": 3,
+        "heads": 6,
+        "batch-images": 32,
+        "learning-rate": 6e-4,
+        "dropout": 0.1,
+        "vocab-size": 6000,
+        "seed": 42,
+        "views": 4,
+        "label-smoothing": 0.1,
+        "ema-decay": 0.999,
+        "max-seq-len": 40,
+        "num-workers": 1,
+    }
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"default {default}")
     parser.add_argument("--captions", help="another captioner's, a .jsonl, half of the captions shown")

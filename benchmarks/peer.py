@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModel, GPT2Config, GPT2LMHeadModel, VisionEncoderDecoderModel
 from transformers.utils import is_accelerate_available
 
+from basics.errors import UserError
 from dataset import ImageTextDataset
-from encoder import quiet_transformers
-from errors import UserError
+from networks.encoder import quiet_transformers
 
 IGNORED = -100  # label that has no loss
 
@@ -29,9 +29,15 @@ def make_peer(
     """In fp32; len(tokenizer) is the vocabulary, its pad_id, start_id and end_id are used."""
     ids = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=max_seq_len, n_embd=width, n_layer=layers, n_head=heads,
-        is_decoder=True, add_cross_attention=True, **ids,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        n_positions=max_seq_len,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        is_decoder=True,
+        add_cross_attention=True,
+        **ids,
+    )
     with quiet_transformers():
         # the dtype is said because many checkpoints are stored in fp16 and would load so
         backbone = AutoModel.from_pretrained(encoder, dtype=torch.float32).requires_grad_(False)
@@ -82,10 +88,18 @@ def make_trainer(model, rows: PeerRows, *, steps: int, batch_size: int, precisio
     from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
     arguments = Seq2SeqTrainingArguments(
-        output_dir=folder, use_cpu=True, max_steps=steps, per_device_train_batch_size=batch_size,
-        bf16=precision == "bf16", fp16=False, save_strategy="no", logging_strategy="no", report_to="none",
-        disable_tqdm=True, remove_unused_columns=False,
-    )  # fmt: skip
+        output_dir=folder,
+        use_cpu=True,
+        max_steps=steps,
+        per_device_train_batch_size=batch_size,
+        bf16=precision == "bf16",
+        fp16=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
     trainer = Seq2SeqTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
     trainer.remove_callback(PrinterCallback)
     return trainer

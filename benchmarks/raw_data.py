@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from caption_files import RawCaptions
+from sources.caption_files import RawCaptions
 
 EVERY = 10  # one picture of so many is for validation
 

@@ -19,20 +19,29 @@ import sys
 import tempfile
 from pathlib import Path
 
+from basics.errors import run_script
+from basics.files import write_atomically
+from basics.timing import number, run_python
 from benchmarks.side_by_side import ROOT, command, make_parser, markdown, report
-from errors import run_script
-from files import write_atomically
-from timing import number, run_python
 
 SIZES = {
-    "times": "times", "pictures": "pictures", "captions": "captions", "prepare_seconds": "prepare, s",
-    "prepare_peak": "peak, MiB", "set_up_seconds": "training: set-up, s", "step_ms": "a step, ms",
-    "train_peak": "peak, MiB", "train_own": "own, MiB",
-}  # fmt: skip
+    "times": "times",
+    "pictures": "pictures",
+    "captions": "captions",
+    "prepare_seconds": "prepare, s",
+    "prepare_peak": "peak, MiB",
+    "set_up_seconds": "training: set-up, s",
+    "step_ms": "a step, ms",
+    "train_peak": "peak, MiB",
+    "train_own": "own, MiB",
+}
 CAPTIONS = {
-    "captions": "captions", "tokenizer_seconds": "tokenizer, s", "tokenizer_peak": "peak, MiB",
-    "prepare_seconds": "prepare, s", "prepare_peak": "peak, MiB",
-}  # fmt: skip
+    "captions": "captions",
+    "tokenizer_seconds": "tokenizer, s",
+    "tokenizer_peak": "peak, MiB",
+    "prepare_seconds": "prepare, s",
+    "prepare_peak": "peak, MiB",
+}
 
 
 def measure(name: str, folder: Path, **values) -> dict:
@@ -70,16 +79,20 @@ def plot(path: Path, sizes: list[dict], captions: list[dict], steps: int) -> Non
     panels = [
         ("prepare_dataset.py", sizes, "pictures", {"": "prepare_seconds"}, {"": "prepare_peak"}),
         (
-            "training from a feature cache", sizes, "pictures",
+            "training from a feature cache",
+            sizes,
+            "pictures",
             {"set-up": "set_up_seconds", steps_label: "steps_seconds"},
             {"with mapped features": "train_peak", "own": "train_own"},
         ),
         (
-            "captions on the same pictures", captions, "captions",
+            "captions on the same pictures",
+            captions,
+            "captions",
             {"tokenizer": "tokenizer_seconds", "prepare_dataset.py": "prepare_seconds"},
             {"tokenizer": "tokenizer_peak", "prepare_dataset.py": "prepare_peak"},
         ),
-    ]  # fmt: skip
+    ]
     figure = Figure(figsize=(12, 6.5), dpi=120, layout="constrained")
     for (above, below), (title, rows, x, seconds, memory) in zip(figure.subplots(2, 3).T, panels):
         for axes, lines, unit in ((above, seconds, "seconds"), (below, memory, "peak memory, MiB")):

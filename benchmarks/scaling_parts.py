@@ -12,22 +12,32 @@ import sys
 import time
 from pathlib import Path
 
-from errors import UserError, run_script
-from settings import Settings, load_settings
-from tracking import NoTracker
+from basics.errors import UserError, run_script
+from basics.settings import Settings, load_settings
+from training.tracking import NoTracker
 
 TRAINING = {  # as in presets/flickr8k.yaml, but of width 256; the encoder does not run, it is there for its sizes
-    "ENCODER_MODEL_NAME": "scratch", "SCRATCH_IMAGE_SIZE": 112, "SCRATCH_EMBED_DIM": 384, "SCRATCH_LAYERS": 1,
-    "GROUP_CAPTIONS": True, "BATCH_SIZE": 160, "DECODER_EMBED_DIM": 256, "DECODER_HEADS": 8, "DECODER_LAYERS": 3,
-    "DECODER_FF_DIM": 1024, "DECODER_DROPOUT": 0.2, "PRECISION": "bf16", "DEVICE": "cpu",
+    "ENCODER_MODEL_NAME": "scratch",
+    "SCRATCH_IMAGE_SIZE": 112,
+    "SCRATCH_EMBED_DIM": 384,
+    "SCRATCH_LAYERS": 1,
+    "GROUP_CAPTIONS": True,
+    "BATCH_SIZE": 160,
+    "DECODER_EMBED_DIM": 256,
+    "DECODER_HEADS": 8,
+    "DECODER_LAYERS": 3,
+    "DECODER_FF_DIM": 1024,
+    "DECODER_DROPOUT": 0.2,
+    "PRECISION": "bf16",
+    "DEVICE": "cpu",
     "CHECKPOINT_EVERY_STEPS": None,
-}  # fmt: skip
+}
 BLOCK = 500  # pictures whose features are written at once
 
 
 def write(folder: Path, raw_dir: str, times: int = 1, captions: int | None = None) -> dict:
     from benchmarks.raw_data import pictures_of, write_raw
-    from caption_files import read_captions
+    from sources.caption_files import read_captions
 
     source = read_captions(Path(raw_dir).expanduser(), folder / "source")
     write_raw(source, folder / "raw", times * len(pictures_of(source)), captions)
@@ -45,7 +55,7 @@ def prepare_data(folder: Path) -> dict:
 
 
 def tokenizer(folder: Path) -> dict:
-    from caption_files import read_captions
+    from sources.caption_files import read_captions
     from tokenizer import train_tokenizer
 
     settings = settings_of(folder)
@@ -58,12 +68,12 @@ def tokenizer(folder: Path) -> dict:
 def train(folder: Path, steps: int) -> dict:
     """Set up as train.py does, then the last steps of an epoch."""
     from dataset import ImageTextDataset, make_loader
-    from loss import CaptionLoss
+    from losses.cross_entropy import CaptionLoss
     from prepare_dataset import prepare
-    from run import start_run
-    from stopping import StopSignal
     from tokenizer import build_tokenizer
     from train import train_one_epoch
+    from training.run import start_run
+    from training.stopping import StopSignal
 
     started, settings = time.perf_counter(), settings_of(folder)
     data = prepare(settings)
@@ -86,9 +96,9 @@ def write_features(path: Path, dataset, run):
     """A cache of random features of all pictures."""
     import numpy as np
 
-    from cache_file import check_space
-    from encoder import token_shape
-    from features import Features
+    from basics.cache_file import check_space
+    from networks.encoder import token_shape
+    from training.feature_cache import Features
 
     shape = (1, len(dataset.names), *token_shape(run.model.encoder, run.image_processor))
     check_space(path.parent, 2 * int(np.prod(shape)))

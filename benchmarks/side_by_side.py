@@ -19,8 +19,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from files import write_atomically
-from timing import median_and_range, processor
+from basics.files import write_atomically
+from basics.timing import median_and_range, processor
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,9 +42,11 @@ class Row:
 def make_parser(name: str, text: str, repeats: int | None) -> argparse.ArgumentParser:
     """The flags that all benchmarks have; text is the script's docstring, repeats None: nothing is repeated."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{name}", description=text, allow_abbrev=False,
+        prog=f"python -m benchmarks.{name}",
+        description=text,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     if repeats:
         parser.add_argument("--repeats", type=int, default=repeats, help="times each side is measured")
     parser.add_argument("--output", help="write the machine and every value to this JSON file")

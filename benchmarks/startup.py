@@ -12,9 +12,9 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+from basics.errors import run_script
+from basics.timing import in_turn, run_python
 from benchmarks.side_by_side import ROOT, Row, command, compare, make_parser
-from errors import run_script
-from timing import in_turn, run_python
 
 BARE = "import sys, torch; from safetensors.torch import load_file; load_file(sys.argv[1])"
 IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\w+)")  # microseconds of the module itself, its package

@@ -21,23 +21,23 @@ from pathlib import Path
 
 import torch
 
+from basics.errors import UserError, run_script
+from basics.settings import Settings, load_settings
+from basics.timing import in_turn, rates
 from benchmarks.peer import PeerRows, make_peer, make_trainer, need_trainer
 from benchmarks.raw_data import pictures_of, write_raw
 from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
-from caption_files import read_captions
 from dataset import ImageTextDataset, make_loader
-from errors import UserError, run_script
-from features import cached_features
-from loss import CaptionLoss
+from losses.cross_entropy import CaptionLoss
 from prepare_dataset import PreparedData, prepare
-from run import start_run
-from settings import Settings, load_settings
-from stopping import StopSignal
-from timing import in_turn, rates
+from sources.caption_files import read_captions
 from tokenizer import build_tokenizer, train_tokenizer
-from tracking import NoTracker
 from train import train_one_epoch
-from utilisation import matmul_peak, pair_flops, step_flops
+from training.feature_cache import cached_features
+from training.run import start_run
+from training.stopping import StopSignal
+from training.tracking import NoTracker
+from training.utilisation import matmul_peak, pair_flops, step_flops
 
 EPOCHS = 5
 PRESET_BATCH = 160  # captions a step in presets/flickr8k.yaml
@@ -58,13 +58,24 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def our_settings(arguments: argparse.Namespace, folder: Path, flags: list[str]) -> Settings:
     """The peer's sizes in the names of config.py; flags are further settings, which win."""
     values = {
-        "DATASET": "flickr8k", "RAW_DIR": folder / "raw", "DATA_DIR": folder / "data", "DEVICE": "cpu",
-        "ENCODER_MODEL_NAME": arguments.encoder, "ENCODER_TRAINABLE": "none",
-        "CACHE_FEATURES": True, "GROUP_CAPTIONS": True, "PRECISION": arguments.precision,
-        "DECODER_EMBED_DIM": arguments.width, "DECODER_FF_DIM": 4 * arguments.width, "DECODER_DROPOUT": 0.1,
-        "DECODER_LAYERS": arguments.layers, "DECODER_HEADS": arguments.heads, "BATCH_SIZE": PRESET_BATCH,
-        "NUM_EPOCHS": EPOCHS, "CHECKPOINT_EVERY_STEPS": None,
-    }  # fmt: skip
+        "DATASET": "flickr8k",
+        "RAW_DIR": folder / "raw",
+        "DATA_DIR": folder / "data",
+        "DEVICE": "cpu",
+        "ENCODER_MODEL_NAME": arguments.encoder,
+        "ENCODER_TRAINABLE": "none",
+        "CACHE_FEATURES": True,
+        "GROUP_CAPTIONS": True,
+        "PRECISION": arguments.precision,
+        "DECODER_EMBED_DIM": arguments.width,
+        "DECODER_FF_DIM": 4 * arguments.width,
+        "DECODER_DROPOUT": 0.1,
+        "DECODER_LAYERS": arguments.layers,
+        "DECODER_HEADS": arguments.heads,
+        "BATCH_SIZE": PRESET_BATCH,
+        "NUM_EPOCHS": EPOCHS,
+        "CHECKPOINT_EVERY_STEPS": None,
+    }
     return load_settings([*(f"--{name}={value}" for name, value in values.items()), *flags])
 
 
@@ -129,9 +140,13 @@ def make_ours(settings: Settings, data: PreparedData, arguments: argparse.Namesp
 
 def peer_trainer(settings: Settings, dataset: ImageTextDataset, tokenizer, arguments: argparse.Namespace, folder: Path):
     peer = make_peer(
-        arguments.encoder, tokenizer, width=settings.DECODER_EMBED_DIM, layers=settings.DECODER_LAYERS,
-        heads=settings.DECODER_HEADS, max_seq_len=settings.MAX_SEQ_LEN,
-    )  # fmt: skip
+        arguments.encoder,
+        tokenizer,
+        width=settings.DECODER_EMBED_DIM,
+        layers=settings.DECODER_LAYERS,
+        heads=settings.DECODER_HEADS,
+        max_seq_len=settings.MAX_SEQ_LEN,
+    )
     rows = PeerRows(dataset, arguments.encoder)
     return make_trainer(
         peer, rows, steps=arguments.steps, batch_size=arguments.batch_size, precision=arguments.precision, folder=folder
@@ -151,10 +166,12 @@ def make_rows(ours: dict[str, Ours], seconds: dict[str, list[float]], arguments:
         Row(f"pictures, {large} captions a step (peer {small})", UNIT, speed[PICTURES], peer),
         Row(f"{EPOCHS} epochs and building the cache (computed)", UNIT, epochs, peer),
         Row(
-            f"our step, {large} captions, beside the machine's matmul peak", "GFLOP/s",
-            rates(cached.flops() * cached.captions(steps) / 1e9, seconds[CACHED]), [peak / 1e9] * arguments.repeats,
+            f"our step, {large} captions, beside the machine's matmul peak",
+            "GFLOP/s",
+            rates(cached.flops() * cached.captions(steps) / 1e9, seconds[CACHED]),
+            [peak / 1e9] * arguments.repeats,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def five_epochs(captions: int, speeds: list[float], build_seconds: float) -> list[float]:

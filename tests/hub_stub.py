@@ -76,9 +76,15 @@ class HubStub:
         """The environment for a client process: this endpoint, a token, a cache of its own."""
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
-            "HF_ENDPOINT": self.endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_ETAG_TIMEOUT": "5", "NO_PROXY": "127.0.0.1", **more,
-        }  # fmt: skip
+            "HF_ENDPOINT": self.endpoint,
+            "HF_TOKEN": TOKEN,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_ETAG_TIMEOUT": "5",
+            "NO_PROXY": "127.0.0.1",
+            **more,
+        }
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -166,10 +172,14 @@ class Handler(BaseHTTPRequestHandler):
         files = self.hub.repos[repo_id]
         if rest.startswith("tree/"):
             return self.answer([tree_entry(path, data) for path, data in sorted(files.items())])
-        self.answer({
-            "id": repo_id, "sha": self.hub.sha(repo_id), "private": self.hub.private[repo_id],
-            "siblings": [{"rfilename": path} for path in sorted(files)],
-        })  # fmt: skip
+        self.answer(
+            {
+                "id": repo_id,
+                "sha": self.hub.sha(repo_id),
+                "private": self.hub.private[repo_id],
+                "siblings": [{"rfilename": path} for path in sorted(files)],
+            }
+        )
 
     def resolve(self, repo_id: str, rest: str) -> None:
         """GET or HEAD of user/name/resolve/<revision>/<path>."""

@@ -5,10 +5,10 @@ from tiny import TINY, flags, tiny_settings
 
 import train as train_script
 from dataset import ImageTextDataset, make_loader, start_epoch
+from distillation.teacher import load_teacher
 from prepare_dataset import prepare
-from run import start_run
-from teacher import load_teacher
 from tokenizer import build_tokenizer
+from training.run import start_run
 
 CPU = torch.device("cpu")
 

@@ -9,16 +9,8 @@ from PIL import Image
 from tiny import tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
-from dataset import (
-    CaptionBatchSampler,
-    ImageTextDataset,
-    augment,
-    collate_fn,
-    cut,
-    make_loader,
-    start_epoch,
-)
-from images import ImageError
+from dataset import CaptionBatchSampler, ImageTextDataset, augment, collate_fn, cut, make_loader, start_epoch
+from sources.images import ImageError
 
 
 @pytest.fixture

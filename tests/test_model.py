@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
 
-from loss import CaptionLoss
+from losses.cross_entropy import CaptionLoss
 from model import Attention, Dropout
 
 
@@ -65,8 +65,13 @@ def test_padding_changes_neither_loss_nor_gradient():
         model.zero_grad()
         mask = torch.arange(6 + padding)[None] < 6
         padded = torch.nn.functional.pad(tokens, (0, padding))
-        batch = {"images": images, "image_index": torch.tensor([0]), "decoder_input_tokens": padded,
-                 "target_tokens": padded, "target_mask": mask}  # fmt: skip
+        batch = {
+            "images": images,
+            "image_index": torch.tensor([0]),
+            "decoder_input_tokens": padded,
+            "target_tokens": padded,
+            "target_mask": mask,
+        }
         loss, count = CaptionLoss()(model, batch)
         loss.backward()
         gradients.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
@@ -77,8 +82,13 @@ def test_padding_changes_neither_loss_nor_gradient():
 def test_the_loss_is_the_summed_cross_entropy_with_label_smoothing():
     model, _ = tiny_model()
     images, tokens = inputs(2)
-    batch = {"images": images, "image_index": torch.arange(2), "decoder_input_tokens": tokens,
-             "target_tokens": tokens, "target_mask": torch.ones_like(tokens, dtype=torch.bool)}  # fmt: skip
+    batch = {
+        "images": images,
+        "image_index": torch.arange(2),
+        "decoder_input_tokens": tokens,
+        "target_tokens": tokens,
+        "target_mask": torch.ones_like(tokens, dtype=torch.bool),
+    }
     log_probs = model(images, tokens).log_softmax(-1)
     gold = log_probs.gather(2, tokens[:, :, None]).squeeze(2)
     for smoothing in (0.0, 0.1):
@@ -91,8 +101,13 @@ def test_one_batch_can_be_learned_by_heart():
     images, _ = inputs(4)
     tokenizer = tiny_tokenizer()
     ids = torch.tensor([tokenizer.encode(c)[:6] for c in ("a small red circle", "there is a large blue square")] * 2)
-    batch = {"images": images, "image_index": torch.arange(4), "decoder_input_tokens": ids[:, :-1],
-             "target_tokens": ids[:, 1:], "target_mask": torch.ones(4, 5, dtype=torch.bool)}  # fmt: skip
+    batch = {
+        "images": images,
+        "image_index": torch.arange(4),
+        "decoder_input_tokens": ids[:, :-1],
+        "target_tokens": ids[:, 1:],
+        "target_mask": torch.ones(4, 5, dtype=torch.bool),
+    }
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
         loss, count = CaptionLoss()(model, batch)
@@ -125,8 +140,13 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole():
     for parts in (1, 4):
         model.zero_grad()
         for rows in torch.arange(12).chunk(parts):
-            batch = {"images": images, "image_index": index[rows], "decoder_input_tokens": tokens[rows],
-                     "target_tokens": tokens[rows], "target_mask": mask[rows]}  # fmt: skip
+            batch = {
+                "images": images,
+                "image_index": index[rows],
+                "decoder_input_tokens": tokens[rows],
+                "target_tokens": tokens[rows],
+                "target_mask": mask[rows],
+            }
             CaptionLoss()(model, batch)[0].backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[0].norm()

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny import CAPTIONS, tiny_settings, tiny_tokenizer
 
-from errors import UserError
+from basics.errors import UserError
 from tokenizer import SPECIAL_TOKENS, CaptionTokenizer, build_tokenizer, train_tokenizer
 
 
@@ -75,7 +75,7 @@ def test_half_a_tokenizer_is_refused(tmp_path):
     assert (tmp_path / "v.json").exists()
 
 
-@pytest.mark.parametrize("damage", ["{", json.dumps({"<pad>": 0}), json.dumps({t: 9 for t in SPECIAL_TOKENS})])
+@pytest.mark.parametrize("damage", ["{", json.dumps({"<pad>": 0}), json.dumps(dict.fromkeys(SPECIAL_TOKENS, 9))])
 def test_a_damaged_vocabulary_is_one_clear_error(tmp_path, damage):
     tiny_tokenizer().save(tmp_path / "vocab.json", tmp_path / "merges.txt")
     (tmp_path / "vocab.json").write_text(damage)

@@ -10,20 +10,33 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, ViTConfig, ViTImageProcessor
 
-from encoder import VisionEncoder, load_encoder, token_shape
+from basics.settings import Settings, load_settings
 from model import ImageToTextModel
-from run import make_model
-from settings import Settings, load_settings
+from networks.encoder import VisionEncoder, load_encoder, token_shape
 from tokenizer import CaptionTokenizer, train_tokenizer
+from training.run import make_model
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"  # real pictures and weights, only on machines that have them
 TINY = {
-    "SHAPES_NUM_IMAGES": 40, "VOCAB_SIZE": 300, "SCRATCH_IMAGE_SIZE": 32, "SCRATCH_PATCH_SIZE": 16,
-    "SCRATCH_EMBED_DIM": 16, "SCRATCH_LAYERS": 1, "SCRATCH_HEADS": 2, "DECODER_EMBED_DIM": 16, "DECODER_HEADS": 2,
-    "DECODER_LAYERS": 1, "DECODER_FF_DIM": 32, "DECODER_DROPOUT": 0.1, "NUM_EPOCHS": 2, "BATCH_SIZE": 40,
-    "WARMUP_STEPS": 2, "NUM_SAMPLE_CAPTIONS": 1, "NUM_VALIDATION_CAPTIONS": 2,
-}  # fmt: skip
+    "SHAPES_NUM_IMAGES": 40,
+    "VOCAB_SIZE": 300,
+    "SCRATCH_IMAGE_SIZE": 32,
+    "SCRATCH_PATCH_SIZE": 16,
+    "SCRATCH_EMBED_DIM": 16,
+    "SCRATCH_LAYERS": 1,
+    "SCRATCH_HEADS": 2,
+    "DECODER_EMBED_DIM": 16,
+    "DECODER_HEADS": 2,
+    "DECODER_LAYERS": 1,
+    "DECODER_FF_DIM": 32,
+    "DECODER_DROPOUT": 0.1,
+    "NUM_EPOCHS": 2,
+    "BATCH_SIZE": 40,
+    "WARMUP_STEPS": 2,
+    "NUM_SAMPLE_CAPTIONS": 1,
+    "NUM_VALIDATION_CAPTIONS": 2,
+}
 CAPTIONS = ["a small red circle", "a large blue square left of a small red circle", "there is a large blue square"] * 4
 
 
@@ -39,8 +52,14 @@ def environment(**variables) -> dict[str, str]:
 
 
 def start(script: str, *arguments, cwd: Path, **variables) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=cwd, text=True,
-                            env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        cwd=cwd,
+        text=True,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def run(script: str, *arguments, cwd: Path, **variables) -> subprocess.CompletedProcess:

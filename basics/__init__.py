@@ -1,0 +1,1 @@
+"""What knows nothing of pictures and captions: settings, files, devices, errors."""

@@ -1,0 +1,1 @@
+"""A trained captioner as one thing: load, save, caption."""

@@ -1,0 +1,182 @@
+"""What a teacher predicts for each target of the training captions, in the student's vocabulary: cached, or made live.
+
+    lesson = make_lesson(teacher, captions, tokens, tokenizer)       # alignment and projection, from the captions
+    targets = CachedTargets(path, order, counts, top_k)              # a memory-mapped file of produce_targets()
+    targets = LiveTargets(teacher, lesson, dataset, settings)        # the teacher runs along, on the same crops
+    ids, probs, supervised = targets(batch)                          # (N, K), (N, K), (N,) for a batch's N targets
+
+All that has to do with the teacher's vocabulary ends here. supervised is 1 where the teacher's prediction is for the
+same place of the text, 0 where a token of ours begins inside a word of its, or is past its longest caption.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basics.settings import Settings
+from distillation.alignment import Projection, align, target_starts
+from distillation.teacher import Teacher
+from tokenizer import CaptionTokenizer
+from training.optimizer import autocast
+
+PICTURES = 8  # that the teacher looks at together
+KINDS = {"ids": np.int64, "probs": np.float32, "supervised": np.float32}  # of what a batch gets
+
+
+@dataclass
+class Lesson:
+    """The teacher's tokens of each caption row, the places of our targets among its own, and the projection."""
+
+    rows: list[list[int]]
+    places: list[list[int]]
+    projection: Projection
+
+    @property
+    def supervised(self) -> float:
+        """Share of our targets that the teacher has a prediction for."""
+        return sum(place >= 0 for row in self.places for place in row) / sum(map(len, self.places))
+
+
+def make_lesson(
+    teacher: Teacher,
+    captions: list[str],
+    tokens: list,
+    tokenizer: CaptionTokenizer,
+    projection: Projection | None = None,
+) -> Lesson:
+    """Align captions with their student tokens, <s> and </s> included, perhaps cut; no projection: it is counted."""
+    rows, starts = teacher.encode(captions)
+    shared = teacher.shares_vocabulary(tokenizer)
+    places = []
+    for text, own, row, start in zip(captions, tokens, rows, starts):
+        whole = tokenizer.encode(text)
+        found = same_places(whole, row) if shared else align(target_starts(text, tokenizer.offsets(text)), start)
+        # the </s> of a cut caption is not where its text ends
+        places.append([place if token == kept else -1 for place, token, kept in zip(found, whole[1:], own[1:])])
+    if shared:
+        projection = Projection.identity(len(tokenizer))
+    if projection is None:
+        pairs = (
+            (rows[i][place + 1], int(own[j + 1]))
+            for i, own in enumerate(tokens)
+            for j, place in enumerate(places[i])
+            if place >= 0
+        )
+        projection = Projection.count(pairs, len(tokenizer))
+    return Lesson(rows, places, projection)
+
+
+def same_places(ours: list[int], theirs: list[int]) -> list[int]:
+    """Of one vocabulary: each target is its own place, up to where the teacher's longest caption ends."""
+    if ours[: len(theirs)] != theirs:  # a special token written in the caption is one for GIT, and text for us
+        return [-1] * (len(ours) - 1)
+    return [place if place < len(theirs) - 1 else -1 for place in range(len(ours) - 1)]
+
+
+def in_our_words(lesson: Lesson, rows: list[int], probs: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The teacher's predictions for these caption rows, (M, V_teacher), at our targets and in our vocabulary.
+
+    -> ids (N, K), probs (N, K), supervised (N,)
+    """
+    lengths = [len(lesson.rows[row]) - 1 for row in rows]
+    first = np.cumsum([0, *lengths[:-1]])  # where each caption's predictions start
+    places = [start + place if place >= 0 else -1 for start, row in zip(first, rows) for place in lesson.places[row]]
+    places = torch.tensor(places, device=probs.device)  # (N,)
+    mass, ids = lesson.projection(probs[places.clamp_min(0)]).topk(top_k)
+    supervised = (places >= 0).float()
+    return ids, mass * supervised[:, None], supervised
+
+
+def in_parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """A few pictures at a time, as the teacher looks at them."""
+    for start in range(0, len(numbers), PICTURES):
+        yield numbers[start : start + PICTURES]
+
+
+def whole_pictures(teacher: Teacher, dataset, numbers: Sequence[int]) -> Tensor:
+    """Pictures without augmentation, through the teacher's own preprocessing."""
+    return teacher.pixels([dataset.image(number, 0) for number in numbers])
+
+
+def predictions(
+    teacher: Teacher,
+    lesson: Lesson,
+    dataset,
+    rows_of: list[list[int]],
+    numbers: Sequence[int],
+    dtype: torch.dtype,
+    temperature: float = 1.0,
+) -> tuple[list[int], Tensor]:
+    """The caption rows of whole pictures, and what the teacher predicts for them in its own words (M, V_teacher)."""
+    rows = [row for number in numbers for row in rows_of[number]]
+    index = [i for i, number in enumerate(numbers) for _ in rows_of[number]]
+    pixels, theirs = whole_pictures(teacher, dataset, numbers), [lesson.rows[row] for row in rows]
+    with autocast(teacher.device, dtype):
+        return rows, teacher.probabilities(pixels, theirs, index, temperature)
+
+
+def record(top_k: int) -> np.dtype:
+    """One target in the file."""
+    return np.dtype([("ids", "<u4", top_k), ("probs", "<f2", top_k), ("supervised", "?")])
+
+
+def produce_targets(
+    teacher: Teacher, lesson: Lesson, dataset, settings: Settings, dtype: torch.dtype, done: int
+) -> Iterator[tuple[int, bytes]]:
+    """The records of the pictures after the first `done`, a few pictures at a time: whole pictures, no augmentation."""
+    rows_of = dataset.captions_by_image()
+    for numbers in in_parts(range(done, len(dataset.names))):
+        rows, probs = predictions(teacher, lesson, dataset, rows_of, numbers, dtype, settings.DISTILL_TEMPERATURE)
+        found = in_our_words(lesson, rows, probs, settings.DISTILL_TOP_K)
+        records = np.empty(len(found[0]), record(settings.DISTILL_TOP_K))
+        for name, values in zip(records.dtype.names, found):
+            records[name] = values.cpu()
+        yield len(numbers), records.tobytes()
+
+
+class CachedTargets:
+    """Targets from the file of produce_targets(), which has the caption rows in `order`, `counts` targets each."""
+
+    def __init__(self, path: Path, order: list[int], counts: list[int], top_k: int):
+        self.path, self.top_k = path, top_k
+        self.counts = np.array(counts)
+        self.first = np.zeros(len(counts), dtype=np.int64)
+        self.first[order] = np.cumsum([0, *self.counts[order][:-1]])
+
+    @cached_property
+    def records(self) -> np.memmap:
+        return np.memmap(self.path, record(self.top_k), "r")
+
+    def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        rows = batch["caption_numbers"].tolist()
+        found = np.concatenate([self.records[self.first[r] : self.first[r] + self.counts[r]] for r in rows])
+        device = batch["target_tokens"].device
+        return tuple(torch.from_numpy(found[name].astype(kind)).to(device) for name, kind in KINDS.items())
+
+
+class LiveTargets:
+    """Targets made for each batch by the teacher, which sees the crops of the student's pictures."""
+
+    def __init__(self, teacher: Teacher, lesson: Lesson, dataset, settings: Settings):
+        self.teacher, self.lesson, self.dataset = teacher, lesson, dataset
+        self.top_k, self.temperature = settings.DISTILL_TOP_K, settings.DISTILL_TEMPERATURE
+
+    def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        numbers, rows = batch["image_numbers"].tolist(), batch["caption_numbers"].tolist()
+        pixels = shown_pixels(self.teacher, self.dataset, batch)
+        place = {number: i for i, number in enumerate(numbers)}
+        index = [place[self.dataset.image_of(row)] for row in rows]
+        theirs = [self.lesson.rows[row] for row in rows]
+        probs = self.teacher.probabilities(pixels, theirs, index, self.temperature)
+        return in_our_words(self.lesson, rows, probs, self.top_k)
+
+
+def shown_pixels(teacher: Teacher, dataset, batch: dict) -> Tensor:
+    """The crops of a batch's pictures, through the teacher's own preprocessing."""
+    numbers = batch["image_numbers"].tolist()
+    return teacher.pixels([dataset.image(number, dataset.view(number)) for number in numbers])

@@ -1,0 +1,256 @@
+"""Teachers: captioners whose predictions and captions a smaller one learns from, all used in the same way.
+
+    teacher = load_teacher("microsoft/git-base-coco", device)    # GIT, or a captioner of this project; others: captions
+    rows, starts = teacher.encode(captions)                      # its own tokens, and where they start in the text
+    probs = teacher.probabilities(pixels, rows, image_index)     # (N, V) after each token of each row
+    texts = teacher.captions(pixels, beams=5, num_captions=5)    # for each picture its captions, best first
+
+U images, B captions, T tokens, V the teacher's vocabulary, N = targets of all rows. A teacher never learns: its weights
+are frozen and in eval mode, and it is no part of the student, of its checkpoints or of its optimizer.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+from basics.errors import UserError
+from basics.settings import may_be_hub_id
+from captioner.folder import Captioner, load_captioner
+from distillation.alignment import target_starts
+from networks.encoder import prepare_pixels, quiet_transformers
+from networks.git import LONGEST, caption_logits, load_git
+from networks.search import DecodingOptions
+from tokenizer import END, PAD, START, UNK, CaptionTokenizer
+
+EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
+
+
+class Teacher:
+    """What all teachers do. A kind adds, pixels being (U, 3, H, W):
+
+    spans(caption) -> one row of encode(), uncut; caption_pixels(pixels, DecodingOptions) -> (text, Caption) pairs;
+    logits(pixels, tokens (B, T), image_index (B,), mask (B, T)) -> (N, V); image_tokens(pixels) -> (U, S, C).
+    pad_id, end_id, max_seq_len and longest (of captions it makes) are its own; caption_tokenizer is its vocabulary as a
+    student has it that takes it.
+    """
+
+    model: nn.Module
+    image_processor: object
+    caption_tokenizer: CaptionTokenizer
+    vocab_size: int
+    pad_id: int
+    end_id: int
+    max_seq_len: int
+    longest: int
+    caption_pixels: Callable[[Tensor, DecodingOptions], list]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def pixels(self, images: list[Image.Image]) -> Tensor:
+        """The same crops that the student sees, through the teacher's own preprocessing -> (U, 3, H, W)."""
+        return prepare_pixels(self.image_processor, images).to(self.device)
+
+    def encode(self, captions: list[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Rows of token ids from start to end, and where each target of them starts (alignment.target_starts)."""
+        rows, starts = zip(*map(self.spans, captions))
+        most = self.max_seq_len
+        return [row[:most] for row in rows], [row[: most - 1] for row in starts]
+
+    @torch.no_grad()  # not inference_mode: features tapped on the way go into a loss
+    def probabilities(
+        self, pixels: Tensor, rows: list[list[int]], image_index: list[int], temperature: float = 1.0
+    ) -> Tensor:
+        """What follows each token but the last of each row, (N, V) in float32, in the order of rows."""
+        lengths = torch.tensor([len(row) - 1 for row in rows])
+        tokens = torch.full((len(rows), int(lengths.max())), self.pad_id)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row) - 1] = torch.tensor(row[:-1])
+        mask = (torch.arange(tokens.shape[1]) < lengths[:, None]).to(self.device)
+        logits = self.logits(pixels, tokens.to(self.device), torch.tensor(image_index, device=self.device), mask)
+        return (logits.float() / temperature).softmax(-1)
+
+    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
+        """num_captions <= beams texts for each picture, best first."""
+        options = DecodingOptions(self.longest, beams, num_captions=num_captions)
+        return [[text for text, _ in row] for row in self.caption_pixels(pixels, options)]
+
+    def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
+        return self.vocab_size == len(tokenizer) and self.caption_tokenizer.hash == tokenizer.hash
+
+
+class GenerativeImageTextTeacher(Teacher):
+    """GIT (Wang et al. 2022, arXiv 2205.14100): WordPiece tokens, one stream of image and text tokens."""
+
+    def __init__(self, name: str | Path, device: torch.device):
+        parts = load_git(name)
+        self.model, self.image_processor = parts.model.to(device), parts.image_processor
+        self.caption_pixels = parts.caption_pixels
+        self.tokenizer, self.vocab_size = parts.tokenizer, len(parts.tokenizer)
+        self.end_id, self.pad_id = parts.tokenizer.sep_token_id, parts.tokenizer.pad_token_id or 0
+        self.max_seq_len = parts.model.config.max_position_embeddings
+        self.longest = min(self.max_seq_len, LONGEST)
+
+    @cached_property
+    def caption_tokenizer(self) -> CaptionTokenizer:
+        return wordpieces(self.tokenizer)
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        return self.model.git.visual_projection(self.model.git.image_encoder(pixels).last_hidden_state)
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        found = self.tokenizer(caption, return_offsets_mapping=True)
+        pieces = self.tokenizer.convert_ids_to_tokens(found["input_ids"])[1:-1]
+        continues = [piece.startswith("##") for piece in pieces]
+        return found["input_ids"], target_starts(caption, found["offset_mapping"][1:-1], continues)
+
+    def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
+        return caption_logits(self.model, pixels, tokens, image_index)[mask]
+
+    @torch.inference_mode()
+    def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states (U, S + T, C) of each layer."""
+        found = self.model(input_ids=tokens, pixel_values=pixels, output_hidden_states=True, use_cache=False)
+        features = self.model.git.image_encoder(pixels).last_hidden_state
+        return found.logits[:, -tokens.shape[1] :], features, found.hidden_states
+
+
+class CaptionerTeacher(Teacher):
+    """A captioner that train.py made."""
+
+    def __init__(self, name: str | Path, device: torch.device):
+        self.captioner: Captioner = load_captioner(name, device)
+        self.model, self.image_processor = self.captioner.model, self.captioner.image_processor
+        self.caption_pixels = self.captioner.caption_pixels
+        self.tokenizer = self.caption_tokenizer = self.captioner.tokenizer
+        self.vocab_size = len(self.tokenizer)
+        self.end_id, self.pad_id = self.tokenizer.end_id, self.tokenizer.pad_id
+        self.max_seq_len = self.longest = self.model.max_seq_len
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        return self.model.encode(pixels)
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        return self.tokenizer.encode(caption), target_starts(caption, self.tokenizer.offsets(caption))
+
+    def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
+        return self.model(pixels, tokens, image_index, mask)
+
+
+class CaptionsTeacher(Teacher):
+    """Any other captioner of transformers (BLIP, ViT with GPT-2, ...): its captions can be learned, no predictions."""
+
+    def __init__(self, name: str | Path, device: torch.device):
+        try:
+            with quiet_transformers():
+                model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.float32)
+                tokenizer = AutoTokenizer.from_pretrained(name)
+                image_processor = AutoImageProcessor.from_pretrained(name)
+        except Exception as error:  # a wrong folder fails in as many ways as there are models
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(f"cannot load the teacher {str(name)!r}: {reason} ({EXPECTED})") from error
+        self.model, self.image_processor = model.to(device).eval().requires_grad_(False), image_processor
+        self.tokenizer = tokenizer
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        raise UserError(
+            f"a teacher of type {self.model.config.model_type!r} can give captions only: set DISTILL_CAPTIONS, and "
+            "DISTILL_ALPHA to 0"
+        )
+
+    @property
+    def caption_tokenizer(self) -> CaptionTokenizer:
+        raise UserError('TOKENIZER "teacher" takes the vocabulary of GIT or of a captioner of this project only')
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        raise UserError("DISTILL_FEATURES takes those of GIT or of a captioner of this project only")
+
+    @torch.inference_mode()
+    def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
+        with quiet_transformers():
+            token_ids = self.model.generate(
+                pixel_values=pixels,
+                num_beams=beams,
+                num_return_sequences=num_captions,
+                do_sample=False,
+                max_new_tokens=LONGEST - 1,
+            )
+        texts = [" ".join(text.split()) for text in self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)]
+        return [texts[i : i + num_captions] for i in range(0, len(texts), num_captions)]
+
+
+def load_teacher(name: str, device: torch.device) -> Teacher:
+    """The teacher of TEACHER_MODEL_NAME, frozen. Raises UserError."""
+    path = locate(name)
+    kind = "image-to-text" if path.is_file() else model_type(path)
+    return KINDS.get(kind, CaptionsTeacher)(path, device)
+
+
+KINDS = {"image-to-text": CaptionerTeacher, "git": GenerativeImageTextTeacher}  # by the model_type of config.json
+
+
+def wordpieces(tokenizer) -> CaptionTokenizer:
+    """GIT's tokenizer as ours: the same ids, its special tokens under our names."""
+    names = {"pad_token": PAD, "cls_token": START, "sep_token": END, "unk_token": UNK}
+    ours = {getattr(tokenizer, theirs): name for theirs, name in names.items()}
+    vocab = {ours.get(token, token): i for token, i in tokenizer.get_vocab().items()}
+    try:
+        lowercase = bool(json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]["lowercase"])
+        return CaptionTokenizer(vocab, None, lowercase)
+    except (TypeError, KeyError, UserError) as error:
+        raise UserError(
+            f"the teacher's tokenizer cannot be taken over ({error}): expected WordPiece as BERT has it, with [PAD], "
+            "[CLS], [SEP] and [UNK]; train with TOKENIZER bpe"
+        ) from error
+
+
+def teacher_tokenizer(name: str) -> CaptionTokenizer:
+    """The vocabulary of TEACHER_MODEL_NAME, for a student that shares it. Raises UserError."""
+    return load_teacher(name, torch.device("cpu")).caption_tokenizer
+
+
+def locate(name: str) -> Path:
+    """The teacher's folder or file, downloaded from the Hub where it is not here. Raises UserError."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if not may_be_hub_id(name):
+        raise UserError(f"there is no teacher {name}; {EXPECTED} (--teacher-model-name)")
+    from huggingface_hub import snapshot_download
+
+    from publishing.hub_upload import explain
+
+    files = ["*.json", "*.txt", "*.safetensors", "encoder/*"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=files))
+        if not any(folder.glob("*.safetensors")):  # older models; transformers reads it with weights_only
+            folder = Path(snapshot_download(name, allow_patterns=[*files, "pytorch_model.bin"]))
+        return folder
+    except Exception as error:  # its errors have no common base: HTTP, cache, names
+        raise UserError(f"cannot load the teacher {name} from the Hub: {explain(error, name)}") from error
+
+
+def model_type(folder: Path) -> str:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder} is no teacher: it has no config.json with a model_type; {EXPECTED}") from error
+
+
+def fingerprint(name: str) -> str:
+    """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
+    path, found = locate(name), hashlib.sha256()
+    if path.is_dir():
+        model_type(path)  # says so before a folder that is none is read whole
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):
+        with open(file, "rb") as content:
+            found.update(str(file.relative_to(path)).encode() + hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Criteria without a teacher."""

@@ -1,0 +1,84 @@
+"""Self-critical sequence training: the model is rewarded for the CIDEr-D of captions it samples itself.
+
+    criterion = ScstLoss(references, tokenizer, settings)
+    loss, count = criterion(model, batch)
+
+Rennie et al. 2017 (arXiv 1612.00563); the baseline of a sample is the mean reward of the picture's other samples (Luo
+2020, arXiv 2003.09971) or, SCST_BASELINE "greedy", the reward of the greedy caption. SCST_SAMPLING "beam" takes the
+captions of a beam search for samples (Cornia et al. 2020, arXiv 1912.08226). Document frequencies are those of the
+training references, so the reward never sees another split.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from basics.settings import Settings
+from networks.search import DecodingOptions, generate
+from scoring.metrics import CiderD
+from scoring.penn_treebank import words
+from tokenizer import CaptionTokenizer
+
+
+class ScstLoss:
+    """A criterion like loss.CaptionLoss: its value is minus the mean reward, its gradient REINFORCE's."""
+
+    name = "negative_reward"
+
+    def __init__(self, references: list[list[str]], tokenizer: CaptionTokenizer, settings: Settings):
+        self.cider = CiderD([[words(reference) for reference in row] for row in references])
+        self.tokenizer, self.greedy = tokenizer, settings.SCST_BASELINE == "greedy"
+        self.num_samples = settings.SCST_SAMPLES
+        self.alone = DecodingOptions(settings.MAX_SEQ_LEN)
+        how = {"beam_size": self.num_samples} if settings.SCST_SAMPLING == "beam" else {"temperature": 1.0}
+        self.several = DecodingOptions(settings.MAX_SEQ_LEN, num_captions=self.num_samples, **how)
+
+    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
+        """batch of dataset.collate_fn -> (loss times its N target tokens, N), in the form of CaptionLoss."""
+        numbers = batch["image_numbers"].tolist()
+        with torch.no_grad():
+            samples, rewards, baseline = self.explore(model, batch["images"], numbers)
+        advantage = (rewards - baseline).flatten()  # (B,)
+        tokens, mask = self.pad(samples, model.device)
+        logits = model(batch["images"], tokens[:, :-1], None, mask)  # (N, V)
+        log_probs = logits.float().log_softmax(-1).gather(1, tokens[:, 1:][mask][:, None])[:, 0]  # (N,)
+        weights = advantage.to(log_probs.device)[:, None].expand(mask.shape)[mask]
+        loss = -(weights * log_probs).mean()
+        count = int(batch["target_mask"].sum())
+        return count * (loss + (-rewards.mean().to(loss.device) - loss).detach()), count
+
+    def record(self, mean: float) -> dict:
+        """The mean over an epoch's tokens as its record calls it: no loss, but a reward, CIDEr-D from 0 to 10."""
+        return {"train_loss": None, "train_reward": -mean}
+
+    def explore(self, model: nn.Module, images: Tensor, numbers: list[int]) -> tuple[list, Tensor, Tensor]:
+        """Samples of each image, their rewards (U, K), and the baseline (U, K) or (U, 1); with dropout off."""
+        was_training = model.training
+        model.eval()
+        image_tokens = model.encode(images)
+        samples = generate(model, image_tokens, self.tokenizer, self.several)
+        rewards = self.reward(samples, numbers)
+        if self.greedy:
+            baseline = self.reward(generate(model, image_tokens, self.tokenizer, self.alone), numbers)
+        else:
+            baseline = (rewards.sum(1, keepdim=True) - rewards) / (self.num_samples - 1)
+        model.train(was_training)
+        return [caption for row in samples for caption in row], rewards, baseline
+
+    def reward(self, captions: list, numbers: list[int]) -> Tensor:
+        """CIDEr-D (U, K) of Captions; one that never ended gets nothing, so that ending is learned too."""
+        return torch.tensor(
+            [
+                [self.cider.score(words(self.tokenizer.decode(c.tokens)), number) if c.finished else 0.0 for c in row]
+                for row, number in zip(captions, numbers)
+            ]
+        )
+
+    def pad(self, samples: list, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Captions -> tokens (B, T + 1) with <s> and </s>, and the mask (B, T) of the targets."""
+        rows = [[self.tokenizer.start_id, *c.tokens, *[self.tokenizer.end_id] * c.finished] for c in samples]
+        tokens = torch.full((len(rows), max(map(len, rows))), self.tokenizer.pad_id)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = torch.tensor(row)
+        lengths = torch.tensor([len(row) - 1 for row in rows])
+        mask = torch.arange(tokens.shape[1] - 1) < lengths[:, None]
+        return tokens.to(device), mask.to(device)

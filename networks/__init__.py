@@ -1,0 +1,1 @@
+"""What models are made of: encoders, decoders, searches, hooks."""

@@ -1,0 +1,73 @@
+"""The outputs of named modules while a model runs, for losses between features inside a student and its teacher.
+
+with Tap(model, ["encoder.backbone.layers.3"]) as features:
+    loss = criterion(model(images), features["encoder.backbone.layers.3"])  # (U, S, E), part of the graph
+    loss.backward()
+    features.clear()  # else the activations of a step live until the next one
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from basics.errors import UserError
+
+
+class Tap:
+    """Context manager -> dict of module name -> its last output; hooks and activations are gone when it ends.
+
+    Of a module that returns a tuple or a transformers ModelOutput, the first tensor. A module that runs twice leaves
+    its last output, a second time in backward() under activation checkpointing too: compute the loss before backward.
+    Whatever then works in place on an output, such as nn.ReLU(inplace=True), changes it here too.
+    torch.compile: enter first, then compile, and keep one Tap as long as the compiled model; hooks that come after its
+    first call are silently left out. Clear the features after each step: a filled dict makes it compile again.
+    DistributedDataParallel: tap the module inside it.
+    """
+
+    def __init__(self, model: nn.Module, names: Iterable[str]):
+        self.modules = find_modules(model, [names] if isinstance(names, str) else names)
+        self.features: dict[str, Tensor] = {}
+        self.handles = []
+
+    def __enter__(self) -> dict[str, Tensor]:
+        for name, module in self.modules.items():
+            self.handles.append(module.register_forward_hook(keep_in(self.features, name)))
+        return self.features
+
+    def __exit__(self, *error) -> None:
+        while self.handles:
+            self.handles.pop().remove()
+        self.clear()
+
+    def clear(self) -> None:
+        """Let go of the activations between two steps; features.clear() does the same."""
+        self.features.clear()
+
+
+def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Names as in model.named_modules() -> their modules. Raises UserError."""
+    names, modules = list(names), dict(model.named_modules(remove_duplicate=False))
+    for name in names:
+        if name not in modules:
+            nearest = ", ".join(map(repr, difflib.get_close_matches(name, filter(None, modules), n=3, cutoff=0)))
+            raise UserError(f"{type(model).__name__} has no module {name!r}; the nearest names are {nearest or 'none'}")
+    return {name: modules[name] for name in names}
+
+
+def keep_in(features: dict[str, Tensor], name: str) -> Callable:
+    """A forward hook; it returns nothing, so that the module's output stays what it was."""
+
+    def hook(module: nn.Module, inputs: tuple, output) -> None:
+        features[name] = first_tensor(output)
+
+    return hook
+
+
+def first_tensor(output) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    for value in output.values() if isinstance(output, dict) else output:
+        if isinstance(value, Tensor):
+            return value
+    raise TypeError(f"a tapped module must return a tensor first of all, got {type(output).__name__} without one")

@@ -1,0 +1,211 @@
+"""A captioner as three parts that need no Python of ours: encoder, prefill and step. For export.py.
+
+    modules = make_modules(captioner.model)             # plain tensors in and out
+    parts = trace(modules, pixels, max_seq_len)         # torch.export programs whose U, K and T are free
+    write_onnx({name: to_onnx(part) for name, part in parts.items()}, folder)
+    write_programs(parts, folder)                       # .pt2
+
+U pictures, K captions of each, side by side, T tokens so far; H heads, S image tokens, D head width, V vocabulary.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from caption_onnx import ExportedCaptioner
+from model import Cache, ImageToTextModel
+
+SHARED = "decoder.weights"  # the decoder's weights, stored once for prefill.onnx and step.onnx
+SMALL = 1024  # weights of fewer numbers, or bytes, stay as and where they are
+QUANTIZED = ("MatMul", "Gemm", "Conv", "Gather")  # the operators whose weights can become int8
+
+
+class EncoderPart(nn.Module):
+    """Pixels (U, 3, height, width) -> what cross-attention reads: keys and values of each layer, (U, H, S, D)."""
+
+    def __init__(self, model: ImageToTextModel):
+        super().__init__()
+        self.encoder, self.projection = model.encoder, model.projection
+        self.cross = nn.ModuleList(layer.cross_attention for layer in model.decoder.layers)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        image_tokens = self.projection(self.encoder(pixels))
+        return [tensor for attention in self.cross for tensor in attention.keys_values(image_tokens)]
+
+
+class PrefillPart(nn.Module):
+    """The first token (U, K) of each caption -> logits (U, K, V), then own keys and values, (U, K, H, 1, D)."""
+
+    def __init__(self, model: ImageToTextModel):
+        super().__init__()
+        self.decoder = model.decoder
+
+    def forward(self, tokens: Tensor, cross: list[Tensor]) -> list[Tensor]:
+        return self.read(tokens, cross, [None] * (len(cross) // 2), 0)
+
+    def read(self, tokens: Tensor, cross: list[Tensor], own: list, length: int) -> list[Tensor]:
+        U, K = tokens.shape
+        logits, cache = self.decoder(tokens.reshape(U * K, 1), Cache(pairs(cross), own, length))
+        return [t.unflatten(0, (U, K)) for t in (logits[:, 0], *(tensor for pair in cache.own for tensor in pair))]
+
+
+class StepPart(PrefillPart):
+    """One more token (U, K), and own keys and values (U, K, H, T, D) -> logits and the longer keys and values."""
+
+    def forward(self, tokens: Tensor, cross: list[Tensor], own: list[Tensor]) -> list[Tensor]:
+        return self.read(tokens, cross, pairs([tensor.flatten(0, 1) for tensor in own]), own[0].shape[3])
+
+
+def make_modules(model: ImageToTextModel) -> dict[str, nn.Module]:
+    return {"encoder": EncoderPart(model), "prefill": PrefillPart(model), "step": StepPart(model)}
+
+
+def pairs(tensors: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(tensors[::2], tensors[1::2]))
+
+
+@dataclass
+class Part:
+    """A traced part: the program, its sizes that are free, and what goes in and out by name."""
+
+    program: ExportedProgram
+    free: tuple
+    inputs: list[str]
+    outputs: list[str]
+
+
+@torch.no_grad()
+def trace(modules: dict[str, nn.Module], pixels: Tensor, max_seq_len: int) -> dict[str, Part]:
+    """Every part as a program whose U, K and T are free; pixels (U, 3, height, width) are examples, U above 1."""
+    U, K, T = Dim("pictures"), Dim("captions"), Dim("length", max=max_seq_len - 1)
+    tokens = torch.ones(len(pixels), 3, dtype=torch.long)
+    cross = modules["encoder"](pixels)
+    own = [torch.cat([tensor] * 2, dim=3) for tensor in modules["prefill"](tokens, cross)[1:]]
+    names = [f"{kind}_{layer}" for layer in range(len(cross) // 2) for kind in ("key", "value")]
+    cross_names, own_names, new_names = ([f"{kind}_{name}" for name in names] for kind in ("cross", "own", "new"))
+    free = {0: U}, {0: U, 1: K}, [{0: U}] * len(cross), [{0: U, 1: K, 3: T}] * len(own)
+    cases = {
+        "encoder": ((pixels,), free[:1], ["pixels"], cross_names),
+        "prefill": ((tokens, cross), free[1:3], ["tokens", *cross_names], ["logits", *new_names]),
+        "step": ((tokens, cross, own), free[1:], ["tokens", *cross_names, *own_names], ["logits", *new_names]),
+    }
+    parts = {}
+    for name, (examples, sizes, inputs, outputs) in cases.items():
+        # strict: there len(tensor) stays a free size
+        program = torch.export.export(modules[name], examples, dynamic_shapes=sizes, strict=True)
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # the paths of this machine
+        parts[name] = Part(program, sizes, inputs, outputs)
+    return parts
+
+
+def to_onnx(part: Part):
+    """The part as an onnx.ModelProto."""
+    program = torch.onnx.export(
+        part.program,
+        dynamo=True,
+        input_names=part.inputs,
+        output_names=part.outputs,
+        dynamic_shapes=part.free,
+        verbose=False,
+    )
+    model = program.model_proto
+    for thing in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+        *model.graph.value_info,
+    ):
+        del thing.metadata_props[:]  # the source lines of each node
+    return model
+
+
+def with_int8_weights(model):
+    """A copy whose matrices, kernels and embeddings are 8-bit numbers and a float32 scale for each output.
+
+    Weights only: onnxruntime makes floats of them when it opens the file, so captions take as long as before and the
+    arithmetic is float32 on every CPU. 8-bit convolutions (ConvInteger) left 13 of 100 captions the same, at half the
+    speed; 8-bit matrix products (MatMulInteger) saved a tenth of the time and changed a few captions more.
+    """
+    from onnx import ModelProto, helper, numpy_helper
+
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph, kept, added = copy.graph, [], []
+    users = {name: node.op_type for node in reversed(graph.node) for name in node.input}
+    for tensor in graph.initializer:
+        op, values = users.get(tensor.name), numpy_helper.to_array(tensor)
+        if op not in QUANTIZED or values.ndim < 2 or values.size < SMALL or values.dtype != np.float32:
+            kept.append(tensor)
+            continue
+        axis = 1 if op == "MatMul" else 0  # of the outputs
+        others = tuple(i for i in range(values.ndim) if i != axis)
+        scale = np.maximum(np.abs(values).max(others, keepdims=True) / 127, np.float32(1e-12))
+        whole = np.round(values / scale).astype(np.int8)
+        new = f"{tensor.name}.int8", f"{tensor.name}.scale"
+        kept += [numpy_helper.from_array(whole, new[0]), numpy_helper.from_array(scale.reshape(-1), new[1])]
+        added.append(helper.make_node("DequantizeLinear", new, [tensor.name], axis=axis))
+    nodes = [*added, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+    return copy
+
+
+def write_onnx(models: dict, folder: Path) -> None:
+    """The decoder's weights go to one file that prefill.onnx and step.onnx both read."""
+    from onnx.external_data_helper import set_external_data
+
+    places = {}  # content -> offset
+    with open(folder / SHARED, "wb") as file:
+        for name in ("prefill", "step"):
+            for tensor in models[name].graph.initializer:
+                content = tensor.raw_data
+                if len(content) < SMALL:
+                    continue
+                if content not in places:
+                    file.write(bytes(-file.tell() % 64))  # aligned
+                    places[content] = file.tell()
+                    file.write(content)
+                set_external_data(tensor, SHARED, places[content], len(content))
+                tensor.ClearField("raw_data")
+    for name, model in models.items():
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+
+def write_programs(parts: dict[str, Part], folder: Path) -> None:
+    for name, part in parts.items():
+        part.program.example_inputs = None  # they would be pickled
+        torch.export.save(part.program, folder / f"{name}.pt2")
+
+
+def open_programs(folder: Path) -> ExportedCaptioner:
+    """The .pt2 files behind the same searches as the .onnx files."""
+    layers = json.loads((folder / "config.json").read_text(encoding="utf-8"))["layers"]
+    paths = [folder / f"{name}.pt2" for name in ("encoder", "prefill", "step")]
+    return ExportedCaptioner(folder, *(open_program(path, 2 * layers) for path in paths))
+
+
+def open_program(path: Path, group: int) -> Callable[..., list[np.ndarray]]:
+    """A program over a flat list of arrays: the first alone, the others `group` a list.
+
+    Its guards would refuse a single caption a picture, which it computes all the same: tests/test_export.py.
+    """
+    module = torch.export.load(path).module(check_guards=False)
+
+    @torch.no_grad()
+    def run(*arrays: np.ndarray) -> list[np.ndarray]:
+        first, *rest = (torch.from_numpy(array) for array in arrays)
+        lists = [rest[i : i + group] for i in range(0, len(rest), group)]
+        return [tensor.numpy() for tensor in module(first, *lists)]
+
+    return run

@@ -1,0 +1,227 @@
+"""Captioners to and from the Hugging Face Hub.
+
+    uploader = make_uploader(settings)              # does nothing while HUB_REPO_ID is None
+    uploader.upload(folder / "best", "Epoch 3")     # returns at once; travels in the background, with retries
+    print(uploader.close(), end="")                 # waits; says where it is, or what to type to upload by hand
+    folder = download("user/name")                  # what load_captioner() reads
+
+Nothing here stops or loses a run: an upload that fails for good is reported at the end.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from basics.errors import UserError
+from basics.settings import Settings
+
+RETRIES = 4  # after a first failure, on top of the Hub client's own
+FIRST_DELAY = 2.0  # seconds before the first retry; doubles each time
+NEEDED_FILES = ["*.json", "*.txt", "*.safetensors", "README.md"]  # also in subfolders; never pickles, which run code
+WORTH_RETRYING = (408, 409, 412, 425, 429)  # of the 4xx answers: time-outs, collisions, too many requests
+
+
+class NoUpload:
+    """What the training loop gets while HUB_REPO_ID is None."""
+
+    def upload(self, folder: Path, message: str) -> None:
+        pass
+
+    def close(self) -> str:
+        return ""
+
+
+class HubUploader:
+    """Uploads folders one after the other on a background thread; a newer folder replaces one that still waits."""
+
+    def __init__(self, repo_id: str, private: bool, retries: int = RETRIES, first_delay: float = FIRST_DELAY):
+        self.repo_id, self.private = repo_id, private
+        self.retries, self.first_delay = retries, first_delay
+        self.lock = threading.Lock()  # guards waiting and thread
+        self.waiting: tuple[Path, str] | None = None  # the newest snapshot not yet on its way, and its message
+        self.thread: threading.Thread | None = None
+        self.snapshots: set[Path] = set()  # all that are still on the disk
+        self.folder: Path | None = None  # the last one asked for: close() names it
+        self.url, self.num_uploaded, self.last_uploaded = "", 0, ""
+        self.failure: str | None = None  # why the newest folder is not on the Hub
+
+    def upload(self, folder: Path, message: str) -> None:
+        """Take a snapshot of the folder and return; errors are kept for close()."""
+        self.folder = Path(folder)
+        try:
+            snapshot = self.take_snapshot()
+        except OSError as error:
+            self.fail(f"no snapshot of {folder}: {error}")
+            return
+        with self.lock:
+            replaced, self.waiting = self.waiting, (snapshot, message)
+            if self.thread is None:
+                self.thread = threading.Thread(target=self.work, name="hub-upload", daemon=True)
+                self.thread.start()
+        if replaced:
+            self.drop(replaced[0])
+
+    def close(self) -> str:
+        """Wait for what is on its way -> the closing lines, "" where nothing was ever to upload. Ctrl-C gives up."""
+        if self.folder is None:
+            return ""
+        try:
+            if self.thread is not None:
+                print(f"hub          waiting for the upload to {self.repo_id} (Ctrl-C to give up)", flush=True)
+            while (thread := self.thread) is not None:
+                thread.join(timeout=0.2)  # a join without end would not notice Ctrl-C on every system
+        except KeyboardInterrupt:
+            self.failure = "interrupted"
+        for snapshot in list(self.snapshots):
+            self.drop(snapshot)
+        return self.closing_lines()
+
+    def closing_lines(self) -> str:
+        if self.failure is None:
+            times = f"{self.num_uploaded} upload{'s' if self.num_uploaded != 1 else ''}"
+            return f"hub          {self.url} ({times}, the last: {self.last_uploaded})\n"
+        there = f"; {self.repo_id} holds: {self.last_uploaded}" if self.num_uploaded else ""
+        private = " --private" if self.private else ""
+        return (
+            f"hub          the newest best was not uploaded: {self.failure}{there}. By hand:\n"
+            f"    hf upload {self.repo_id} {shlex.quote(str(self.folder))} . --repo-type model{private}\n"
+        )
+
+    def take_snapshot(self) -> Path:
+        """A copy that costs no space: hard links, beside the folder. Files replaced later stay as they were here."""
+        prefix = f".{self.folder.name}-upload-"
+        if self.thread is None and not self.snapshots:  # left behind where a run was killed
+            for leftover in self.folder.parent.glob(prefix + "*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        snapshot = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder.parent))
+        self.snapshots.add(snapshot)
+        try:
+            shutil.copytree(self.folder, snapshot, copy_function=link_or_copy, dirs_exist_ok=True)
+        except OSError:
+            self.drop(snapshot)
+            raise
+        return snapshot
+
+    def drop(self, snapshot: Path) -> None:
+        shutil.rmtree(snapshot, ignore_errors=True)
+        self.snapshots.discard(snapshot)
+
+    def work(self) -> None:
+        """The background thread: the newest waiting folder, until none waits."""
+        while True:
+            with self.lock:
+                job, self.waiting = self.waiting, None
+                if job is None:
+                    self.thread = None
+                    return
+            try:
+                self.send_with_retries(*job)
+            except Exception as error:
+                self.fail(explain(error, self.repo_id))
+            finally:
+                self.drop(job[0])
+
+    def send_with_retries(self, snapshot: Path, message: str) -> None:
+        for attempt in range(self.retries + 1):
+            try:
+                self.send(snapshot, message)
+                return
+            except Exception as error:
+                if attempt == self.retries or not is_worth_retrying(error) or self.waiting:
+                    raise
+                time.sleep(self.first_delay * 2**attempt)
+
+    def send(self, snapshot: Path, message: str) -> None:
+        from huggingface_hub import HfApi
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()  # they would be drawn across the bar of the training loop
+        api = HfApi()
+        url = api.create_repo(self.repo_id, private=self.private, exist_ok=True)
+        api.upload_folder(repo_id=self.repo_id, folder_path=snapshot, commit_message=message)
+        self.url, self.last_uploaded, self.failure = str(url), message, None
+        self.num_uploaded += 1
+
+    def fail(self, reason: str) -> None:
+        """Remember the reason and say it once: a wrong token is better known now than after the last epoch."""
+        if reason != self.failure and self.waiting is None:
+            from tqdm import tqdm  # its write() leaves a progress bar whole
+
+            tqdm.write(f"hub          upload failed, training goes on: {reason}", file=sys.stderr)
+        self.failure = reason
+
+
+def make_uploader(settings: Settings) -> HubUploader | NoUpload:
+    if settings.HUB_REPO_ID is None:
+        return NoUpload()
+    return HubUploader(settings.HUB_REPO_ID, settings.HUB_PRIVATE)
+
+
+def download(repo_id: str) -> Path:
+    """The folder of a captioner from the Hub; the cached one where the Hub cannot be reached.
+
+    Raises UserError with one line when there is none to be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=NEEDED_FILES))
+    except Exception as error:  # its errors have no common base: HTTP, cache, names
+        raise UserError(f"cannot load {repo_id} from the Hugging Face Hub: {explain(error, repo_id)}") from error
+
+
+def link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk without hard links
+        shutil.copy2(source, target)
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it; the client wraps some of its own errors in others."""
+    found = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status behind an error, None where the server never answered."""
+    statuses = [getattr(getattr(e, "response", None), "status_code", None) for e in chain(error)]
+    return next((status for status in statuses if status is not None), None)
+
+
+def is_worth_retrying(error: Exception) -> bool:
+    """All but what stays wrong: a refused token, a name that is none, a file that is gone."""
+    status = status_of(error)
+    if status is not None:
+        return status >= 500 or status in WORTH_RETRYING
+    return not isinstance(error, (ValueError, TypeError, FileNotFoundError))
+
+
+def explain(error: Exception, repo_id: str) -> str:
+    """The reason in a few words, with what to do about it."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RevisionNotFoundError
+
+    status = status_of(error)
+    is_network = any(type(e).__module__.split(".")[0] in ("httpx", "httpx2", "requests") for e in chain(error))
+    if isinstance(error, HFValidationError):
+        return f"{repo_id!r} is no repository name, expected user/name"
+    if isinstance(error, RevisionNotFoundError):
+        return "the repository is empty"
+    if status == 403:
+        return f"the token may not access {repo_id} (403)"
+    if status in (401, 404):
+        return f"no such repository, or a token that may not see it ({status}); check the name and `hf auth login`"
+    if status is not None:
+        return f"{constants.ENDPOINT} answered {status}"
+    if is_network or isinstance(error, LocalEntryNotFoundError):
+        return f"{constants.ENDPOINT} cannot be reached"
+    return f"{type(error).__name__}: {(str(error).strip() or 'no details').splitlines()[0]}"

@@ -1,0 +1,1 @@
+"""Captions to numbers: metrics, the collapse alarm, evaluations, comparisons."""

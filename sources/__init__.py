@@ -1,0 +1,1 @@
+"""What people have, read and prepared: pictures, captions, splits."""

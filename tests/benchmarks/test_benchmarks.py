@@ -1,0 +1,193 @@
+"""The benchmarks run from end to end on drawn pictures and tiny models; what they measure here means nothing."""
+
+import json
+import os
+
+import pytest
+import torch
+from git_folders import make_plain
+from tiny import TINY, flags, save_tiny_vit, tiny_model, tiny_settings, tiny_tokenizer
+from transformers import ViTImageProcessor
+
+from basics.errors import UserError
+from basics.timing import in_turn, number, run_python
+from benchmarks import captioning, distillation, git_teacher, scaling, startup, training
+from benchmarks.raw_data import write_raw
+from benchmarks.side_by_side import Row, table
+from captioner.folder import Captioner, bundle_config, save_captioner
+from sources.caption_files import RawCaptions, read_captions
+from sources.shapes import draw_shapes
+
+SIZES = ["--width", "16", "--layers", "1", "--heads", "2"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    return RawCaptions("drawn", draw_shapes(folder, 80, seed=42), image_dir=folder)
+
+
+@pytest.fixture(scope="module")
+def raw(source, tmp_path_factory):
+    """80 pictures in Flickr8k's form; the tests only read it."""
+    folder = tmp_path_factory.mktemp("raw")
+    write_raw(source, folder, 80)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return str(save_tiny_vit(tmp_path_factory.mktemp("encoder")))
+
+
+def rows_of(path):
+    return json.loads(path.read_text())["rows"]
+
+
+@pytest.mark.parametrize("script", [training, captioning, startup, scaling, distillation, git_teacher])
+def test_each_script_has_a_help_page(script, capsys):
+    with pytest.raises(SystemExit) as stop:
+        script.main(["--help"])
+    assert stop.value.code == 0 and "python -m benchmarks." in capsys.readouterr().out
+
+
+def test_sides_take_turns_and_the_first_round_does_not_count():
+    calls = []
+    seconds = in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=2)
+    assert "".join(calls) == "ababab" and {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_a_row_is_the_median_its_spread_and_the_ratio_of_each_repeat():
+    row = Row("greedy", "images/s", ours=[2.0, 6.0, 8.0], peer=[1.0, 2.0, 2.0])
+    assert row.ratio == [2, 3, 4]
+    cells = [cell.strip() for cell in table([row]).splitlines()[2].strip("|").split("|")]
+    assert cells[2:] == ["6.00 (2.00 to 8.00)", "2.00 (1.00 to 2.00)", "3.00 (2.00 to 4.00)"]
+    assert [number(value) for value in (0, 0.01234, 12.34, 1234.5)] == ["0", "0.0123", "12.3", "1,234"]
+
+
+def test_five_epochs_count_the_building_of_the_cache_once():
+    [speed] = training.five_epochs(captions=100, speeds=[50.0], build_seconds=10.0)
+    assert speed == 5 * 100 / (10 + 5 * 2)
+
+
+def test_repetition_gives_as_many_pictures_and_captions_as_asked_for(source, tmp_path):
+    write_raw(source, tmp_path / "pictures", 200)
+    repeated = read_captions(tmp_path / "pictures", tmp_path)
+    assert len(repeated.captions) == 200 and sum(map(len, repeated.captions.values())) == 1000
+    of_name = {name: split for split, names in repeated.splits.items() for name in names}
+    assert all(of_name[name] == of_name["000" + name[3:]] for name in repeated.captions)  # no copy leaks between splits
+    first, copy = (repeated.captions[f"{times}_000000.png"][0] for times in ("000", "001"))
+    assert first == source.captions["000000.png"][0] and sorted(copy.split()[:-1]) == sorted(first.split())
+
+    write_raw(source, tmp_path / "captions", 80, num_captions=900)
+    repeated = read_captions(tmp_path / "captions", tmp_path)
+    assert len(repeated.captions) == 80 and sum(map(len, repeated.captions.values())) == 900
+
+
+def test_training_measures_every_side(raw, encoder, tmp_path, capsys):
+    flags = ["--encoder", encoder, "--raw-dir", str(raw), *SIZES, "--pictures", "80", "--steps", "2", "--repeats", "1"]
+    training.main([*flags, "--vocab-size", "300", "--profile", "--output", str(tmp_path / "training.json")])
+    rows = rows_of(tmp_path / "training.json")
+    assert [row["unit"] for row in rows] == ["captions/s"] * 4 + ["GFLOP/s"]
+    assert all(value > 0 for row in rows for value in (*row["ours"], *row["peer"]))
+    out = capsys.readouterr().out
+    assert "72 pictures, 360 captions; vocabulary 300" in out and "aten::" in out
+
+
+def test_training_says_when_an_epoch_is_too_short(raw, encoder):
+    with pytest.raises(UserError, match="an epoch of 3 steps, --steps is 9"):
+        training.main(["--encoder", encoder, "--raw-dir", str(raw), *SIZES, "--steps", "9", "--vocab-size", "300"])
+
+
+def test_captioning_measures_every_piece_on_captions_of_one_length(source, encoder, tmp_path):
+    flags = ["--encoder", encoder, "--pictures", str(source.image_dir), *SIZES, "--batch-size", "4", "--length", "6"]
+    captioning.main([*flags, "--vocabulary", "300", "--repeats", "1", "--output", str(tmp_path / "captioning.json")])
+    rows = rows_of(tmp_path / "captioning.json")
+    assert len(rows) == 2 * 8 and {row["name"].split()[0] for row in rows} == {"fp32", "bf16"}
+    assert all(value > 0 for row in rows for value in (*row["ours"], *row["peer"]))
+
+
+def test_startup_measures_one_caption_from_cold(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (model, image_processor), tokenizer, settings = tiny_model(), tiny_tokenizer(), tiny_settings()
+    captioner = Captioner(model, tokenizer, image_processor, bundle_config(model, tokenizer, settings))
+    record = {"val_loss": 1.0, "train_loss": 1.0, "epoch": 1, "global_step": 1}
+    save_captioner(captioner, tmp_path / "best", settings, record)
+    picture = str(source.image_dir / "000000.png")
+    flags = ["--checkpoint", str(tmp_path / "best"), "--picture", picture, "--repeats", "1"]
+    startup.main([*flags, "--output", str(tmp_path / "startup.json")])
+    [row] = rows_of(tmp_path / "startup.json")
+    assert row["unit"] == "s" and row["ratio"][0] > 0
+
+
+def test_a_process_that_fails_is_named_by_its_last_words():
+    with pytest.raises(UserError, match="^no picture$"):
+        run_python("a process", "-c", "raise SystemExit('error: no picture')")
+
+
+def test_imports_are_summed_up_by_package():
+    lines = [
+        "import time: self [us] | cumulative | imported package",
+        "import time:   1500000 |    1500000 |   torch._C",
+        "import time:    500000 |    2000000 | torch",
+        "import time:    250000 |     250000 | numpy",
+    ]
+    assert startup.slowest_imports("\n".join(lines)).splitlines()[1:] == ["    2.00 s  torch", "    0.25 s  numpy"]
+
+
+def test_scaling_measures_sizes_in_processes_of_their_own(raw, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flags = ["--raw-dir", str(raw), "--times", "1", "--captions", "800", "--steps", "2", "--work-dir", str(tmp_path)]
+    scaling.main([*flags, "--plot", str(tmp_path / "scaling.png"), "--output", str(tmp_path / "scaling.json")])
+    size, captions = rows_of(tmp_path / "scaling.json")
+    assert (size["pictures"], size["captions"], captions["captions"]) == (80, 400, 800)
+    assert min(size[key] for key in scaling.SIZES) > 0 and min(captions[key] for key in scaling.CAPTIONS) > 0
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(os.listdir(tmp_path)) == ["scaling.json", "scaling.png"]  # nothing temporary stays
+
+
+def test_the_peer_learns_from_the_pairs_of_ours_alone(raw, encoder, tmp_path):
+    arguments, flags = training.parse_arguments(["--encoder", encoder, "--raw-dir", str(raw), *SIZES])
+    settings, data = training.prepare_pictures(arguments, tmp_path, [*flags, "--vocab-size=300"])
+    tokenizer = training.build_tokenizer(settings, [])
+    ours = training.ImageTextDataset(data, "train", tokenizer, ViTImageProcessor.from_pretrained(encoder), settings)
+    rows = training.PeerRows(ours, encoder)
+    assert len(rows) == len(ours)
+    number = len(ours) // 2
+    assert rows[number]["labels"].tolist() == ours[number]["tokens"][1:].tolist()
+    assert torch.equal(rows[number]["pixel_values"], ours[number]["image"])
+
+
+def test_kinds_of_distillation_stand_beside_the_student_alone(raw, encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = {**TINY, "NUM_EPOCHS": 1, "DISTILL_TOP_K": 16, "ENCODER_IMAGE_SIZE": 32, "NUM_VALIDATION_CAPTIONS": 4}
+    small = {name: value for name, value in small.items() if not name.startswith(("SHAPES", "SCRATCH"))}
+    teacher = make_plain(tmp_path / "git")
+    arguments = [
+        "--raw-dir",
+        str(raw),
+        "--encoder",
+        encoder,
+        "--teacher",
+        str(teacher),
+        "--seeds",
+        "1",
+        "--kinds",
+        "alone",
+        "logits",
+        "--output",
+        "out.json",
+        "--flags",
+        *flags(**small),
+    ]
+    distillation.main(arguments)
+    rows = rows_of(tmp_path / "out.json")
+    assert [row["kind"] for row in rows] == ["alone", "logits"] and all(row["seconds"] > 0 for row in rows)
+    assert "parameters, million" in capsys.readouterr().out  # the teacher beside the student that learnt from it
+    monkeypatch.setattr(distillation.train, "main", lambda _: pytest.fail("run again"))
+    compared = []
+    monkeypatch.setattr(distillation.evaluate, "main", compared.extend)
+    distillation.main(arguments)
+    table = capsys.readouterr().out
+    assert "| alone " in table and "| logits" in table
+    assert compared == ["--compare", str(teacher), "checkpoints/distillation/logits-1/best"]

@@ -1,0 +1,234 @@
+"""Uploads and downloads with the real Hub client against tests/hub_stub.py, in processes of their own.
+
+python -m pytest tests/test_hub.py
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_stub import HubStub
+
+from basics.errors import UserError
+from basics.settings import load_settings
+from publishing import hub_upload as hub
+
+ROOT = Path(hub.__file__).parent
+REPO_ID = "user/captioner"
+FILES = {
+    "config.json": b'{"model_type": "image-to-text"}',
+    "model.safetensors": bytes(range(256)) * 300,
+    "encoder/config.json": b"{}",
+    "README.md": b"---\nlicense: mit\n---\n# A captioner\n",
+}
+UPLOADER = f"""
+import signal
+from pathlib import Path
+from publishing.hub_upload import HubUploader
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
+uploader = HubUploader("{REPO_ID}", private=True, retries=2, first_delay=0.05)
+"""
+UPLOAD_ONCE = UPLOADER + "uploader.upload(Path('best'), 'Epoch 1')\nprint(uploader.close(), end='')"
+DOWNLOAD = f"""
+from publishing.hub_upload import download
+from basics.errors import run_script
+run_script(lambda argv: print(download("{REPO_ID}")))
+"""
+
+
+@pytest.fixture
+def stub():
+    with HubStub() as server:
+        yield server
+
+
+def write_best(folder: Path, files: dict[str, bytes] = FILES) -> Path:
+    best = folder / "best"
+    for name, content in files.items():
+        (best / name).parent.mkdir(parents=True, exist_ok=True)
+        (best / name).write_bytes(content)
+    return best
+
+
+def start(script: str, stub: HubStub, folder: Path, **env: str) -> subprocess.Popen:
+    env = stub.client_env(folder / "hf_home", PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", **env)
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=env,
+        cwd=folder,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[str, str]:
+    """Its stdout and stderr; a process that hangs fails the test."""
+    try:
+        return process.communicate(timeout=40)
+    finally:
+        process.kill()
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name not in ("best", "hf_home")]
+
+
+def test_the_folder_arrives_byte_for_byte_in_a_private_repository(stub, tmp_path):
+    write_best(tmp_path)
+    output, errors = finish(start(UPLOAD_ONCE, stub, tmp_path))
+    assert stub.files == FILES and stub.commits == ["Epoch 1"], errors
+    assert stub.private == {REPO_ID: True}
+    assert output.splitlines()[-1] == f"hub          {stub.endpoint}/{REPO_ID} (1 upload, the last: Epoch 1)"
+    assert leftovers(tmp_path) == []
+
+
+def test_an_answer_of_503_is_tried_again(stub, tmp_path):
+    write_best(tmp_path)
+    stub.fail_next(2, 503)
+    output, errors = finish(start(UPLOAD_ONCE, stub, tmp_path))
+    assert stub.files == FILES, output + errors
+
+
+def test_a_refused_token_is_not_tried_again(stub, tmp_path):
+    write_best(tmp_path)
+    stub.fail_next(float("inf"), 401)
+    output, _ = finish(start(UPLOAD_ONCE, stub, tmp_path))
+    assert stub.requests.count("POST /api/repos/create") == 1
+    assert "hf auth login" in output and "hf upload" in output
+
+
+def test_a_dead_server_never_raises_and_the_end_says_what_to_type(stub, tmp_path):
+    write_best(tmp_path)
+    script = UPLOAD_ONCE + "\nprint('the run ended well')"
+    output, errors = finish(start(script, stub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))
+    assert f"    hf upload {REPO_ID} best . --repo-type model --private\n" in output
+    assert "http://127.0.0.1:9 cannot be reached" in output
+    assert output.endswith("the run ended well\n")
+    assert "Traceback" not in errors and errors.count("upload failed, training goes on") == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_the_command_to_type_is_one_that_the_hub_client_knows(stub, tmp_path):
+    write_best(tmp_path)
+    lines = closing_lines_after_failure(tmp_path / "best").splitlines()
+    command = lines[-1].split()
+    assert command[:2] == ["hf", "upload"]
+    script = f"import sys; sys.argv = {command!r}; from huggingface_hub.cli.hf import main; main()"
+    _, errors = finish(start(script, stub, tmp_path))
+    assert stub.files == FILES, errors
+
+
+def closing_lines_after_failure(folder: Path) -> str:
+    uploader = hub.HubUploader(REPO_ID, private=True)
+    uploader.folder, uploader.failure = folder, "no network"
+    return uploader.close()
+
+
+def test_a_newer_best_during_an_upload_is_not_lost_and_each_upload_is_its_snapshot(stub, tmp_path):
+    """The first is held on its way while best/ is replaced twice: the second gives way, the third follows."""
+    stub.gate.clear()
+    write_best(tmp_path)
+    process = start(
+        UPLOADER
+        + """
+import os, shutil
+def replace_best(content):
+    shutil.copytree("best", "fresh")
+    Path("fresh/config.json").unlink()
+    Path("fresh/config.json").write_text(content)
+    shutil.rmtree("best")
+    os.replace("fresh", "best")
+uploader.upload(Path("best"), "first")
+replace_best("second"); input()
+uploader.upload(Path("best"), "second")
+replace_best("third")
+uploader.upload(Path("best"), "third")
+shutil.rmtree("best")
+print("queued")
+print(uploader.close(), end="")
+""",
+        stub,
+        tmp_path,
+    )
+    assert stub.held.wait(20)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "queued\n"
+    stub.gate.set()
+    output, errors = finish(process)
+    assert stub.commits == ["first", "third"], output + errors
+    assert stub.versions == [FILES, FILES | {"config.json": b"third"}]
+    assert "(2 uploads, the last: third)" in output and leftovers(tmp_path) == []
+
+
+def test_a_snapshot_keeps_what_the_folder_held(tmp_path):
+    best = write_best(tmp_path)
+    uploader = hub.HubUploader(REPO_ID, private=True)
+    uploader.folder = best
+    snapshot = uploader.take_snapshot()
+    write_best(tmp_path / "fresh", {"config.json": b"newer"})
+    os.replace(tmp_path / "fresh" / "best" / "config.json", best / "config.json")
+    assert (snapshot / "config.json").read_bytes() == FILES["config.json"]
+    assert (snapshot / "model.safetensors").samefile(best / "model.safetensors")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to another process on Windows")
+def test_ctrl_c_gives_up_a_hanging_upload(stub, tmp_path):
+    stub.gate.clear()
+    write_best(tmp_path)
+    process = start(UPLOAD_ONCE, stub, tmp_path)
+    assert stub.held.wait(20)
+    while "waiting" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    output, errors = finish(process)
+    assert "interrupted" in output and "hf upload" in output, errors
+    assert process.returncode == 0 and leftovers(tmp_path) == []
+
+
+def test_download_brings_back_what_was_uploaded_and_no_pickles(stub, tmp_path):
+    stub.add(REPO_ID, FILES | {"pytorch_model.bin": b"pickle", "old/checkpoint.pt": b"pickle"})
+    output, errors = finish(start(DOWNLOAD, stub, tmp_path))
+    folder = Path(output.strip())
+    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert found == FILES, errors
+    assert not [line for line in stub.requests if line.endswith((".bin", ".pt"))]
+
+
+def test_download_works_offline_from_the_cache(stub, tmp_path):
+    stub.add(REPO_ID, FILES)
+    first, _ = finish(start(DOWNLOAD, stub, tmp_path))
+    again, errors = finish(start(DOWNLOAD, stub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))
+    assert again.strip() == first.strip() != "", errors
+
+
+@pytest.mark.parametrize(
+    "endpoint, reason", [(None, "no such repository"), ("http://127.0.0.1:9", "cannot be reached")]
+)
+def test_download_refuses_with_one_line(stub, tmp_path, endpoint, reason):
+    env = {"HF_ENDPOINT": endpoint} if endpoint else {}
+    _, errors = finish(start(DOWNLOAD, stub, tmp_path, **env))
+    assert errors.startswith(f"error: cannot load {REPO_ID} from the Hugging Face Hub: ") and reason in errors
+    assert errors.count("\n") == 1
+
+
+def test_download_refuses_what_is_no_repository_name():
+    with pytest.raises(UserError, match="expected user/name"):
+        hub.download("../../a b")
+
+
+def test_without_a_repository_nothing_happens(tmp_path):
+    uploader = hub.make_uploader(load_settings())
+    uploader.upload(tmp_path / "not there", "Epoch 1")
+    assert uploader.close() == ""
+
+
+def test_a_folder_that_cannot_be_read_is_reported_at_the_end(tmp_path):
+    uploader = hub.HubUploader(REPO_ID, private=False)
+    uploader.upload(tmp_path / "not there", "Epoch 1")
+    assert "not uploaded: no snapshot" in uploader.close()

@@ -1,0 +1,58 @@
+"""The collapse alarm: each way to go wrong sounds its own warning, good captions sound none."""
+
+import pytest
+
+from scoring.collapse import MIN_PICTURES, collapse_warnings, format_collapse, measure_collapse
+
+COLOURS = ["red", "blue", "green", "white", "black", "brown", "pink", "grey"]
+THINGS = ["dog", "cat", "car", "bike", "boat"]
+SCENES = [(colour, thing) for colour in COLOURS for thing in THINGS]  # 40 pictures
+REFERENCES = [[f"a {c} {t} on a street", f"there is a {t} that is {c}"] for c, t in SCENES]
+GOOD = [f"a {c} {t} is on a street" for c, t in SCENES]
+
+
+def warnings(captions=GOOD, finished=None, references=REFERENCES):
+    return collapse_warnings(measure_collapse(captions, finished or [True] * len(captions), references))
+
+
+def test_good_captions_sound_no_alarm():
+    assert warnings() == []
+
+
+def test_one_caption_for_all_pictures_is_named_with_what_to_try():
+    found = " ".join(warnings(["a man walks the runway"] * 40))
+    assert "says the same of most pictures" in found and '"a man walks the runway"' in found
+    assert "LEARNING_RATE" in found
+    assert "pictures are not used" in found
+
+
+def test_a_commonest_caption_is_named_among_different_ones():
+    (found,) = warnings(["a red dog on a street"] * 11 + GOOD[11:], [True] * 40, [[GOOD[0]]] * 11 + REFERENCES[11:])
+    assert "said of 28% of the pictures" in found
+
+
+def test_captions_that_never_end():
+    (found,) = warnings(finished=[i % 5 > 0 for i in range(40)])
+    assert "20% of the captions never end" in found
+
+
+@pytest.mark.parametrize("tail", [" street street", " on a street on a street", " post post post post"])
+def test_words_over_and_over(tail):
+    (found,) = warnings([caption + tail for caption in GOOD])
+    assert "same words twice in a row" in found
+
+
+def test_captions_of_other_pictures():
+    moved = GOOD[20:] + GOOD[:20]
+    (found,) = warnings(moved)
+    assert "the pictures are not used" in found
+
+
+def test_a_handful_of_pictures_says_nothing():
+    assert warnings(["a dog"] * (MIN_PICTURES - 1), references=REFERENCES[: MIN_PICTURES - 1]) == []
+
+
+def test_the_line_of_the_log_names_every_measure():
+    line = format_collapse(measure_collapse(GOOD, [True] * 40, REFERENCES))
+    for word in ("100% distinct", "commonest 2.5%", "unended 0.0%", "repeating 0.0%", "shuffled"):
+        assert word in line

@@ -1,0 +1,94 @@
+"""A teacher's captions: mixed in, the nearest of its beams, a dataset where there were none."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from git_folders import WORDS
+from taught import train
+from tiny import tiny_settings
+from transformers import AutoProcessor, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
+
+import teacher_captions
+from basics.errors import UserError
+from distillation.setup import prepare_teaching
+from distillation.teacher import GenerativeImageTextTeacher
+from prepare_dataset import prepare
+
+
+def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch_to_epoch(made):
+    state, train_set, val_set, _ = made
+    own = len(train_set)
+    state.settings = state.settings.replace(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0, DISTILL_BEAMS=2)
+    prepare_teaching(state, train_set, val_set)
+    assert len(train_set) == own and len(train_set.captions) == own + len(train_set.names)
+    shown = []
+    for train_set.epoch in (0, 1):
+        shown.append([row["caption_number"] for row in train_set.__getitems__(list(range(own)))])
+    shares = [np.mean(np.array(row) >= own) for row in shown]
+    assert all(0.25 < share < 0.55 for share in shares) and shown[0] != shown[1]
+    assert all(train_set.image_of(c) == train_set.image_numbers[p] for row in shown for p, c in enumerate(row))
+
+
+def test_of_the_teachers_beams_the_nearest_to_the_references_is_taken(made, monkeypatch):
+    state, train_set, val_set, _ = made
+    asked = iter(range(len(train_set.names)))
+    monkeypatch.setattr(
+        GenerativeImageTextTeacher,
+        "captions",
+        lambda _, pixels, *how: [["zebra", train_set.references[next(asked)][0], "a"] for _ in pixels],
+    )
+    state.settings = state.settings.replace(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0)
+    prepare_teaching(state, train_set, val_set)
+    assert train_set.captions[len(train_set) :] == [row[0] for row in train_set.references]
+
+
+def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    size = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    special = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    text = {**size, **special, "vocab_size": len(WORDS), "encoder_hidden_size": 24, "max_position_embeddings": 64}
+    config = BlipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 16}, projection_dim=8)
+    BlipForConditionalGeneration(config).save_pretrained(tmp_path / "blip")
+    AutoProcessor.from_pretrained(git).tokenizer.save_pretrained(tmp_path / "blip")
+    BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "blip")
+    train(
+        RUN_NAME="a",
+        DISTILL="git",
+        TEACHER_MODEL_NAME=tmp_path / "blip",
+        DISTILL_ALPHA=0,
+        DISTILL_CAPTIONS=0.5,
+        DISTILL_TEMPERATURE=2,
+        DISTILL_BEAMS=2,
+        NUM_EPOCHS=1,
+    )
+    with pytest.raises(UserError, match="can give captions only"):
+        train(RUN_NAME="b", DISTILL="git", TEACHER_MODEL_NAME=tmp_path / "blip", DISTILL_TOP_K=8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"file": "a.jpg", "text": "a human caption"}', '{"image": "a.png", "caption": "a"}\n{"image": "b.png"', "5\n"],
+)
+def test_captions_of_others_are_left_as_they_are(git, tmp_path, content):
+    (tmp_path / "captions.jsonl").write_text(content)
+    with pytest.raises(UserError, match="left as it is"):
+        teacher_captions.main(["--teacher", str(git), "--images", str(tmp_path)])
+    assert (tmp_path / "captions.jsonl").read_text() == content
+
+
+def test_a_folder_without_captions_gets_the_teachers_and_is_a_dataset_then(git, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = prepare(tiny_settings())
+    folder = tmp_path / "photos"
+    shutil.copytree(data.image_dir, folder)
+    (folder / "broken.png").write_bytes(b"no picture")
+    teacher_captions.main(["--teacher", str(git), "--images", str(folder), "--beam", "2"])
+    assert "left out     1 " in capsys.readouterr().out
+    first = (folder / "captions.jsonl").read_text().splitlines()
+    assert len(first) == 40 and set(json.loads(first[0])) == {"by", "image", "caption"}
+    (folder / "captions.jsonl").write_text("\n".join(first[:30]) + "\n" + first[30][:50])  # a kill
+    teacher_captions.main(["--teacher", str(git), "--images", str(folder), "--beam", "2"])
+    assert sorted((folder / "captions.jsonl").read_text().splitlines()) == sorted(first)
+    assert len(prepare(tiny_settings(DATASET="folder", RAW_DIR=str(folder))).captions) == 40

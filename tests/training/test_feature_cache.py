@@ -1,0 +1,137 @@
+"""The feature cache: what the encoder makes, made once, resumable, never stale or damaged."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_settings, tiny_tokenizer
+from torch.utils.data import DataLoader
+
+from basics import cache_file
+from basics.errors import UserError
+from dataset import ImageTextDataset
+from networks.encoder import load_encoder
+from training import feature_cache as features
+from training.feature_cache import cached_features
+
+
+@pytest.fixture
+def data(tmp_path):
+    names = [f"{i}.png" for i in range(5)]
+    for i, name in enumerate(names):
+        Image.effect_noise((40, 30), 20 + 40 * i).convert("RGB").save(tmp_path / name)
+    return SimpleNamespace(
+        captions={name: ["a small red circle"] * 2 for name in names}, splits={"train": names}, image_dir=tmp_path
+    )
+
+
+def make(data, seed=0, **changes):
+    settings = tiny_settings(DATA_DIR=str(data.image_dir / "data"), **changes).replace(CACHE_FEATURES=True)
+    torch.manual_seed(seed)
+    encoder, processor = load_encoder(settings)
+    return encoder, processor, ImageTextDataset(data, "train", tiny_tokenizer(), processor, settings), settings
+
+
+def cache(encoder, processor, dataset, settings):
+    return cached_features(encoder, processor, dataset, settings, torch.device("cpu"), torch.float32)
+
+
+def test_cached_features_are_what_the_encoder_makes(data):
+    encoder, _, dataset, _ = made = make(data)
+    dataset.features = cache(*made)
+    encoder.eval()
+    with torch.no_grad():
+        expected = encoder(dataset.pixels([3, 1], [0, 0]))
+    assert torch.allclose(dataset.images([3, 1]).float(), expected, atol=2e-3)
+
+
+def test_views_are_augmented_once_each_and_shown_in_turn(data):
+    encoder, _, dataset, settings = made = make(data, AUGMENT=True, AUGMENT_VIEWS=3)
+    dataset.features = cache(*made)
+    assert dataset.features.shape[0] == 3
+    shown = []
+    for dataset.epoch in range(3):
+        shown.append(dataset.images([2]).float())
+    assert all(not torch.equal(a, b) for a, b in zip(shown, shown[1:]))
+    encoder.eval()
+    with torch.no_grad():
+        plain = encoder(dataset.pixels([2], [0]))
+    assert sum(torch.allclose(view, plain, atol=2e-3) for view in shown) == 1  # view 0 is the picture itself
+
+
+def test_building_the_cache_leaves_the_random_numbers_of_training_alone(data):
+    made = make(data)
+    before = torch.get_rng_state()
+    cache(*made)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_there_is_not_made_again(data, monkeypatch):
+    made = make(data)
+    first = cache(*made)
+    monkeypatch.setattr(cache_file, "build", lambda *_: pytest.fail("made again"))
+    assert cache(*made).path == first.path
+
+
+@pytest.mark.parametrize("change", ["weights", "picture", "augmentation", "preprocessing"])
+def test_another_encoder_picture_or_preparation_makes_another_file(data, change):
+    first = cache(*make(data)).path
+    if change == "picture":
+        Image.new("RGB", (90, 90)).save(data.image_dir / "0.png")
+    changes = {"augmentation": {"AUGMENT": True, "AUGMENT_VIEWS": 1}, "preprocessing": {"SCRATCH_IMAGE_SIZE": 16}}
+    second = cache(*make(data, seed=int(change == "weights"), **changes.get(change, {}))).path
+    assert second != first
+
+
+def test_a_damaged_file_is_named_and_made_anew(data, capsys):
+    made = make(data)
+    path = cache(*made).path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2] + b"\0\1")
+    assert cache(*made).path.read_bytes() == whole
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_a_stopped_build_goes_on_where_it_was(data, monkeypatch):
+    made = make(data)
+    whole = cache(*made).path.read_bytes()
+    path = cache(*made).path
+    path.unlink()
+    monkeypatch.setattr(features, "BATCH", 2)
+    monkeypatch.setattr(cache_file, "NOTE_EVERY", -1.0)
+    encoder, encoded = made[0], []
+
+    def failing(module, inputs, output):
+        encoded.append(len(output))
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+
+    handle = encoder.register_forward_hook(failing)
+    # token_shape() encodes one blank picture first: the stop comes at the second batch
+    with pytest.raises(KeyboardInterrupt):
+        cache(*made)
+    assert json.loads(path.with_suffix(".part.json").read_text())["done"] == 2
+    handle.remove()
+    sizes = []
+    encoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    cache(*made)
+    assert sum(sizes) - 1 == 3  # token_shape() and the three that were missing
+    assert path.read_bytes() == whole
+
+
+def test_a_disk_too_small_is_said_before_the_work(data, monkeypatch):
+    monkeypatch.setattr(cache_file.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(UserError, match="needs .* free"):
+        cache(*make(data))
+
+
+def test_workers_under_spawn_read_the_same_features(data):
+    _, _, dataset, _ = made = make(data)
+    dataset.features = cache(*made)
+    loader = DataLoader(
+        dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", collate_fn=features.itself
+    )
+    here, there = dataset.__getitems__([0, 1, 2, 3]), next(iter(loader))
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(here, there))

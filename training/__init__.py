@@ -1,0 +1,1 @@
+"""A run: its state, checkpoints, optimizer, records and reports."""

@@ -1,0 +1,207 @@
+"""Resumable checkpoints: one dict of tensors and plain types, whole on disk or not there at all.
+
+    path = save_checkpoint(run)                 # checkpoint_step_00000120.pt in the run's folder
+    restore(run, read_checkpoint(path))         # weights, optimizer, schedule, RNG and data position, bit for bit
+
+Keys: epoch, global_step, model_state_dict, optimizer_state_dict, scheduler_state_dict, scaler, average, best_val_loss,
+config, tokenizer, architecture, encoder_files, rng, progress (data position and history among it). Files are read with
+weights_only=True, so a pickle that would run code is refused.
+"""
+
+import json
+import pickle
+import random
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from basics.errors import UserError
+from basics.files import atomic_file
+from training.optimizer import restore_optimizer
+
+STEP_FILE = re.compile(r"checkpoint_step_(\d+)\.pt")
+BEST_FILE = re.compile(r"checkpoint_epoch_(\d+)_val_[\d.]+\.pt")
+REQUIRED = (
+    "epoch",
+    "global_step",
+    "model_state_dict",
+    "optimizer_state_dict",
+    "scheduler_state_dict",
+    "scaler",
+    "average",
+    "best_val_loss",
+    "config",
+    "tokenizer",
+    "architecture",
+    "encoder_files",
+    "rng",
+    "progress",
+)
+
+
+def make_checkpoint(run) -> dict:
+    """Everything that continuing `run` (run.Run) exactly takes."""
+    progress = run.progress.to_dict()
+    return {
+        "epoch": progress["epoch"],
+        "global_step": progress["global_step"],
+        "model_state_dict": run.model.state_dict(),
+        "optimizer_state_dict": run.optimizer.state_dict(),
+        "scheduler_state_dict": run.scheduler.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "average": run.average.state_dict(),
+        "best_val_loss": progress["best_val_loss"],
+        "config": run.settings.to_dict(),
+        "tokenizer": run.tokenizer.to_dict(),
+        "architecture": run.model.architecture,
+        "encoder_files": run.encoder_files,
+        "rng": rng_state(),
+        "progress": progress,
+        "torch_version": torch.__version__.split("+")[0],
+    }
+
+
+def save_checkpoint(run, is_best: bool = False) -> Path:
+    """Write the run's state under its step number, and a new best under its epoch and val_loss too.
+
+    The best comes first: killed between the two, the run resumes before its validation and writes both again.
+    """
+    state, progress = make_checkpoint(run), run.progress
+    if is_best:
+        name = f"checkpoint_epoch_{progress.epoch}_val_{progress.best_val_loss:.4f}.pt"
+        write_checkpoint(run, state, name, BEST_FILE)
+    return write_checkpoint(run, state, f"checkpoint_step_{progress.global_step:08d}.pt", STEP_FILE)
+
+
+def write_checkpoint(run, state: dict, name: str, pattern: re.Pattern) -> Path:
+    """Write one file and drop all but the KEEP_LAST_N newest of its kind."""
+    with atomic_file(run.folder / name) as file:
+        torch.save(state, file)
+    for path in numbered(run.folder, pattern)[: -run.settings.KEEP_LAST_N]:
+        path.unlink()
+    return run.folder / name
+
+
+def numbered(folder: Path, pattern: re.Pattern) -> list[Path]:
+    """Files of a folder that match, by their number, the highest last."""
+    found = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := pattern.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The dict of a checkpoint file on the CPU. Raises UserError for what is missing, damaged or unsafe."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of the pickle it is about to refuse
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is refused: it is damaged or holds Python objects that could run code; "
+            "expected a checkpoint_*.pt written by train.py"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{path} is damaged or cut short ({first_line(error)}); take an older checkpoint of its folder, "
+            "or start anew without RESUME_CHECKPOINT_PATH"
+        ) from error
+    if isinstance(checkpoint, dict):
+        checkpoint.setdefault("average", {"steps": 0, "values": {}})  # runs from before EMA_DECAY
+    missing = [key for key in REQUIRED if key not in checkpoint] if isinstance(checkpoint, dict) else list(REQUIRED)
+    if missing:
+        raise UserError(f"{path} is no checkpoint of train.py: it lacks {', '.join(missing[:3])}")
+    return checkpoint
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+def find_resume_path(settings) -> Path | None:
+    """The file RESUME_CHECKPOINT_PATH means: None, itself, or the newest step of RUN_NAME or of the newest run."""
+    resume = settings.RESUME_CHECKPOINT_PATH
+    if resume is None:
+        return None
+    if resume != "latest":
+        return Path(resume)
+    parent = Path(settings.CHECKPOINT_DIR)
+    folders = [parent / settings.RUN_NAME] if settings.RUN_NAME else [p for p in parent.glob("*") if p.is_dir()]
+    newest = [files[-1] for folder in folders if (files := numbered(folder, STEP_FILE))]
+    if not newest:
+        where = folders[0] if settings.RUN_NAME else parent
+        raise UserError(
+            f"RESUME_CHECKPOINT_PATH is 'latest', but {where} holds no checkpoint_step_*.pt; "
+            "start without it, or name a file"
+        )
+    return max(newest, key=lambda path: path.stat().st_mtime)
+
+
+def restore(run, checkpoint: dict, path: Path) -> None:
+    """Put `run` where the checkpoint left off. Raises UserError when they do not belong together."""
+    if checkpoint["tokenizer"]["hash"] != run.tokenizer.hash:
+        raise UserError(
+            f"{path} was trained with the vocabulary of hash {checkpoint['tokenizer']['hash']}, "
+            f"{run.settings.vocab_path} has hash {run.tokenizer.hash}; put the old vocab.json and "
+            "merges.txt back (or the old TOKENIZER and teacher), or start a new run"
+        )
+    progress = checkpoint["progress"]
+    if progress["batches_done"] and progress["num_pairs"] != run.progress.num_pairs:
+        raise UserError(
+            f"{path} stops in the middle of an epoch of {progress['num_pairs']:,} training pairs, now there are "
+            f"{run.progress.num_pairs:,}; put the data back as it was, or start a new run"
+        )
+    try:
+        run.model.load_state_dict(checkpoint["model_state_dict"])
+        restore_optimizer(
+            run.optimizer, run.scheduler, checkpoint["optimizer_state_dict"], checkpoint["scheduler_state_dict"]
+        )
+        run.average.load_state_dict(checkpoint["average"])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not fit the model of these settings: {' '.join(str(error).split())[:300]}"
+        ) from error
+    run.scaler.load_state_dict(checkpoint["scaler"])
+    run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
+    restore_rng(checkpoint["rng"])
+    if run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
+        bring_best(run, path.parent / "best")
+
+
+def bring_best(run, best: Path) -> None:
+    """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own."""
+    try:
+        config = json.loads((best / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = {"epoch": None}
+    if config.get("epoch", run.progress.best_epoch) == run.progress.best_epoch:  # older runs did not say
+        shutil.copytree(best, run.folder / "best", dirs_exist_ok=True)
+        return
+    print(f"             {best} is no longer that of epoch {run.progress.best_epoch}: the next validation is the best")
+    run.progress.forget_best()
+
+
+def rng_state() -> dict:
+    """States of every global generator a model or library may draw from, as plain types and tensors."""
+    name, keys, *rest = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def restore_rng(state: dict) -> None:
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))

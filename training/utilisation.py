@@ -1,0 +1,75 @@
+"""How much of the machine a run uses: its matrix products a second beside the fastest the machine can do.
+
+    peak = matmul_peak(device, dtype)                      # FLOP/s of large square matrix products
+    flops = pair_flops(run, loader)                        # FLOPs of training on one image-caption pair
+
+FLOPs are those of matrix products and convolutions as PyTorch counts them, on padding too. All else that a step does
+(norms, softmax, dropout, the optimizer, loading) counts as time and not as work.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from dataset import start_epoch, to_device
+from losses.cross_entropy import CaptionLoss
+from training.optimizer import autocast
+from training.run import Run
+
+SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices, as long as a product is not SLOW
+REPEATS = 5
+SLOW = 0.1  # seconds
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of the fastest square matrix product, the best of several sizes and repeats."""
+    speeds = []
+    for side in SIDES:
+        seconds = product_seconds(torch.randn(side, side, device=device, dtype=dtype))
+        speeds.append(2 * side**3 / seconds)
+        if seconds > SLOW:
+            break
+    return max(speeds)
+
+
+def product_seconds(matrix: Tensor) -> float:
+    """The fastest of REPEATS products; the first one, which prepares the library, does not count."""
+    seconds = []
+    for _ in range(REPEATS + 1):
+        synchronize(matrix.device)
+        started = time.perf_counter()
+        matrix @ matrix
+        synchronize(matrix.device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def pair_flops(run: Run, loader: DataLoader) -> float:
+    """FLOPs of a step of cross-entropy, by the pairs of the first batch it takes; moves the loader to its beginning."""
+    start_epoch(loader, 0, 0)
+    batch = to_device(next(iter(loader)), run.device)
+    with autocast(run.device, run.dtype):
+        return step_flops(lambda: CaptionLoss()(run.model, batch), run.model) / len(batch["target_tokens"])
+
+
+def step_flops(loss: Callable[[], tuple[Tensor, int]], model: nn.Module) -> int:
+    """FLOPs of a criterion's call and its backward pass; leaves random numbers as they were and no gradients.
+
+    In train mode the statistics of BatchNorm layers move as in any step.
+    """
+    devices = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
+    with torch.random.fork_rng(devices), FlopCounterMode(display=False) as counter:
+        loss()[0].backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
