@@ -69,7 +69,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
 def compare(arguments: argparse.Namespace) -> int:
     """What `evaluate.py --compare` does, with its flags -> exit status."""
     check_flags(arguments)
-    from training.optimizer import pick_device, pick_precision
+    from basics.devices import pick_device, pick_precision
 
     device = pick_device(arguments.device)
     names = short_names(*arguments.compare)

@@ -132,7 +132,7 @@ def evaluate_pictures(
     captioner, read: Callable, pictures: Pictures, options, precision, checkpoint, batch_size: int = 32
 ) -> tuple[dict, list]:
     """Caption pictures and score them -> the results with their signature, and (text, decoding.Caption) of each."""
-    from training.optimizer import autocast
+    from basics.devices import autocast
 
     with autocast(captioner.model.device, precision):
         captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, batch_size)
@@ -266,9 +266,9 @@ def main(argv: list[str]) -> int:
     from inference import newest_best
 
     checkpoint = arguments.checkpoint or str(newest_best(constants().CHECKPOINT_DIR))
+    from basics.devices import pick_device, pick_precision
     from captioner.ensemble import load_captioners  # torch and transformers take seconds
     from networks.encoder import prepare_pixels
-    from training.optimizer import pick_device, pick_precision
 
     device = pick_device(arguments.device)
     captioner = load_captioners(checkpoint, device)

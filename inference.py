@@ -157,11 +157,11 @@ def main(argv: list[str]) -> int:
     checkpoint = arguments.checkpoint or newest_best(settings.CHECKPOINT_DIR)
 
     hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
+    from basics.devices import pick_device
     from captioner.ensemble import load_captioners
     from networks.search import (
         DecodingOptions,  # torch and transformers take seconds: after what can go wrong without them
     )
-    from training.optimizer import pick_device
 
     if hidden is None:
         del sys.modules["wandb"]

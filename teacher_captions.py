@@ -66,8 +66,8 @@ def as_line(name: str, caption: str) -> str:
 def main(argv: list[str]) -> int:
     from tqdm import tqdm  # what follows takes seconds to import
 
+    from basics.devices import pick_device
     from distillation.teacher import load_teacher
-    from training.optimizer import pick_device
 
     arguments = parse_arguments(argv)
     folder = Path(arguments.images)

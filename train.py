@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from basics.checkpoint_file import STEP_FILE, numbered, read_checkpoint
+from basics.devices import autocast
 from basics.errors import UserError, run_script
 from basics.files import write_atomically
 from basics.settings import help_text, load_settings
@@ -34,9 +36,8 @@ from publishing.hub_upload import make_uploader
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, measure_collapse
 from tokenizer import build_tokenizer
-from training.checkpoint import STEP_FILE, find_resume_path, numbered, read_checkpoint, restore, save_checkpoint
+from training.checkpoint import find_resume_path, restore, save_checkpoint
 from training.feature_cache import cached_features
-from training.optimizer import autocast
 from training.reporting import progress_bar, report_best, report_epoch, report_utilisation
 from training.run import Run, choose_folder, keep_architecture, load_origin, settings_for_resume, start_run
 from training.stopping import Stopped, StopSignal

@@ -15,6 +15,7 @@ import yaml
 
 import config
 from basics.errors import UserError
+from basics.hub_files import is_path
 
 PRESET_DIR = Path(__file__).parents[1] / "presets"
 CONFIG_FILE = Path(config.__file__)
@@ -339,15 +340,6 @@ def distill_problems(settings: Settings) -> list[str]:
     if wanted and is_path(wanted) and not Path(wanted).expanduser().exists():
         problems.append(f"TEACHER_MODEL_NAME {teacher} is not here; expected a folder, a checkpoint_*.pt or a Hub id")
     return problems
-
-
-def is_path(name: str) -> bool:
-    """Whether a model's name can only be a place on this machine, not one on the Hub."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
-def may_be_hub_id(name: str) -> bool:
-    return "/" in name and not is_path(name)
 
 
 def path_problems(settings: Settings) -> list[str]:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from basics.devices import autocast, pick_device, pick_precision
 from basics.errors import UserError, run_script
 from basics.settings import Settings, load_settings
 from dataset import ImageTextDataset, make_loader, start_epoch, to_device
@@ -32,7 +33,7 @@ from prepare_dataset import PreparedData, is_prepared, read_prepared
 from scoring.metrics import score_captions
 from training.ema import WeightAverage
 from training.feature_cache import cached_features
-from training.optimizer import autocast, make_optimizer, make_scheduler, pick_device, pick_precision
+from training.optimizer import make_optimizer, make_scheduler
 
 CAPTIONS_PER_IMAGE = 5  # what makes --batch-images a number of captions
 WARMUP = 0.05  # share of all steps

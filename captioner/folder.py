@@ -17,15 +17,16 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from basics.checkpoint_file import read_checkpoint
 from basics.errors import UserError
 from basics.files import atomic_folder, write_atomically
-from basics.settings import Settings, may_be_hub_id
+from basics.hub_files import may_be_hub_id
+from basics.settings import Settings
 from model import ImageToTextModel
 from networks.encoder import describe_encoder, prepare_pixels, rebuild_encoder
 from networks.search import Caption, DecodingOptions, generate
 from publishing.model_card import model_card
 from tokenizer import CaptionTokenizer
-from training.checkpoint import read_checkpoint
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
 HUB_HINT = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
@@ -92,7 +93,7 @@ def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cp
     elif path.suffix in (".pt", ".safetensors") or not may_be_hub_id(str(path_or_repo_id)):
         raise UserError(f"there is no {path_or_repo_id}; {HUB_HINT}")
     else:
-        from publishing.hub_upload import download
+        from basics.hub_files import download
 
         captioner = from_folder(download(str(path_or_repo_id)))
     captioner.model.to(device).eval().requires_grad_(False)

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from basics.cache_file import CacheFile, size
+from basics.devices import autocast
 from basics.errors import UserError
 from distillation.soft_targets import (
     CachedTargets,
@@ -37,7 +38,6 @@ from networks.git import LONGEST
 from scoring.metrics import CiderD
 from scoring.penn_treebank import words
 from training.feature_cache import describe_pictures
-from training.optimizer import autocast
 from training.run import Run
 
 EXAMINED = 200  # validation pictures the teacher is examined on

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from basics.devices import autocast
 from basics.settings import Settings
 from distillation.alignment import Projection, align, target_starts
 from distillation.teacher import Teacher
 from tokenizer import CaptionTokenizer
-from training.optimizer import autocast
 
 PICTURES = 8  # that the teacher looks at together
 KINDS = {"ids": np.int64, "probs": np.float32, "supervised": np.float32}  # of what a batch gets

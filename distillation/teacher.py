@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from basics.errors import UserError
-from basics.settings import may_be_hub_id
+from basics.hub_files import may_be_hub_id
 from captioner.folder import Captioner, load_captioner
 from distillation.alignment import target_starts
 from networks.encoder import prepare_pixels, quiet_transformers
@@ -226,7 +226,7 @@ def locate(name: str) -> Path:
         raise UserError(f"there is no teacher {name}; {EXPECTED} (--teacher-model-name)")
     from huggingface_hub import snapshot_download
 
-    from publishing.hub_upload import explain
+    from basics.hub_files import explain
 
     files = ["*.json", "*.txt", "*.safetensors", "encoder/*"]
     try:

@@ -17,12 +17,11 @@ import threading
 import time
 from pathlib import Path
 
-from basics.errors import UserError
+from basics.hub_files import explain, status_of
 from basics.settings import Settings
 
 RETRIES = 4  # after a first failure, on top of the Hub client's own
 FIRST_DELAY = 2.0  # seconds before the first retry; doubles each time
-NEEDED_FILES = ["*.json", "*.txt", "*.safetensors", "README.md"]  # also in subfolders; never pickles, which run code
 WORTH_RETRYING = (408, 409, 412, 425, 429)  # of the 4xx answers: time-outs, collisions, too many requests
 
 
@@ -162,39 +161,11 @@ def make_uploader(settings: Settings) -> HubUploader | NoUpload:
     return HubUploader(settings.HUB_REPO_ID, settings.HUB_PRIVATE)
 
 
-def download(repo_id: str) -> Path:
-    """The folder of a captioner from the Hub; the cached one where the Hub cannot be reached.
-
-    Raises UserError with one line when there is none to be had.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=NEEDED_FILES))
-    except Exception as error:  # its errors have no common base: HTTP, cache, names
-        raise UserError(f"cannot load {repo_id} from the Hugging Face Hub: {explain(error, repo_id)}") from error
-
-
 def link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # a disk without hard links
         shutil.copy2(source, target)
-
-
-def chain(error: BaseException) -> list[BaseException]:
-    """The error and what caused it; the client wraps some of its own errors in others."""
-    found = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status behind an error, None where the server never answered."""
-    statuses = [getattr(getattr(e, "response", None), "status_code", None) for e in chain(error)]
-    return next((status for status in statuses if status is not None), None)
 
 
 def is_worth_retrying(error: Exception) -> bool:
@@ -203,25 +174,3 @@ def is_worth_retrying(error: Exception) -> bool:
     if status is not None:
         return status >= 500 or status in WORTH_RETRYING
     return not isinstance(error, (ValueError, TypeError, FileNotFoundError))
-
-
-def explain(error: Exception, repo_id: str) -> str:
-    """The reason in a few words, with what to do about it."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RevisionNotFoundError
-
-    status = status_of(error)
-    is_network = any(type(e).__module__.split(".")[0] in ("httpx", "httpx2", "requests") for e in chain(error))
-    if isinstance(error, HFValidationError):
-        return f"{repo_id!r} is no repository name, expected user/name"
-    if isinstance(error, RevisionNotFoundError):
-        return "the repository is empty"
-    if status == 403:
-        return f"the token may not access {repo_id} (403)"
-    if status in (401, 404):
-        return f"no such repository, or a token that may not see it ({status}); check the name and `hf auth login`"
-    if status is not None:
-        return f"{constants.ENDPOINT} answered {status}"
-    if is_network or isinstance(error, LocalEntryNotFoundError):
-        return f"{constants.ENDPOINT} cannot be reached"
-    return f"{type(error).__name__}: {(str(error).strip() or 'no details').splitlines()[0]}"

@@ -134,7 +134,7 @@ def captioning_speeds(outcomes: list, paths: list[Path], batch_size: int) -> lis
 def caption_subset(side: Side, options, precision: str, read: Callable, count: int, batch_size: int) -> None:
     import torch
 
-    from training.optimizer import autocast
+    from basics.devices import autocast
 
     with autocast(side.model.device, getattr(torch, precision)):
         caption_all(side, read, list(range(count)), options, batch_size)

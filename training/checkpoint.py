@@ -9,38 +9,18 @@ weights_only=True, so a pickle that would run code is refused.
 """
 
 import json
-import pickle
 import random
 import re
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from basics.checkpoint_file import BEST_FILE, STEP_FILE, numbered
 from basics.errors import UserError
 from basics.files import atomic_file
 from training.optimizer import restore_optimizer
-
-STEP_FILE = re.compile(r"checkpoint_step_(\d+)\.pt")
-BEST_FILE = re.compile(r"checkpoint_epoch_(\d+)_val_[\d.]+\.pt")
-REQUIRED = (
-    "epoch",
-    "global_step",
-    "model_state_dict",
-    "optimizer_state_dict",
-    "scheduler_state_dict",
-    "scaler",
-    "average",
-    "best_val_loss",
-    "config",
-    "tokenizer",
-    "architecture",
-    "encoder_files",
-    "rng",
-    "progress",
-)
 
 
 def make_checkpoint(run) -> dict:
@@ -84,42 +64,6 @@ def write_checkpoint(run, state: dict, name: str, pattern: re.Pattern) -> Path:
     for path in numbered(run.folder, pattern)[: -run.settings.KEEP_LAST_N]:
         path.unlink()
     return run.folder / name
-
-
-def numbered(folder: Path, pattern: re.Pattern) -> list[Path]:
-    """Files of a folder that match, by their number, the highest last."""
-    found = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := pattern.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
-
-
-def read_checkpoint(path: Path) -> dict:
-    """The dict of a checkpoint file on the CPU. Raises UserError for what is missing, damaged or unsafe."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of the pickle it is about to refuse
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"there is no checkpoint {path}") from None
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is refused: it is damaged or holds Python objects that could run code; "
-            "expected a checkpoint_*.pt written by train.py"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise UserError(
-            f"{path} is damaged or cut short ({first_line(error)}); take an older checkpoint of its folder, "
-            "or start anew without RESUME_CHECKPOINT_PATH"
-        ) from error
-    if isinstance(checkpoint, dict):
-        checkpoint.setdefault("average", {"steps": 0, "values": {}})  # runs from before EMA_DECAY
-    missing = [key for key in REQUIRED if key not in checkpoint] if isinstance(checkpoint, dict) else list(REQUIRED)
-    if missing:
-        raise UserError(f"{path} is no checkpoint of train.py: it lacks {', '.join(missing[:3])}")
-    return checkpoint
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 
 def find_resume_path(settings) -> Path | None:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from basics.cache_file import CacheFile, size
+from basics.devices import autocast
 from basics.settings import Settings
 from networks.encoder import describe_encoder, token_shape
-from training.optimizer import autocast
 
 BATCH = 32  # pictures encoded at once
 ADVICE = ", lower AUGMENT_VIEWS, or train without CACHE_FEATURES"

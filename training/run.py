@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 import transformers
 
+from basics.checkpoint_file import STEP_FILE, numbered
+from basics.devices import make_scaler, pick_device, pick_precision
 from basics.errors import UserError
 from basics.settings import ARCHITECTURE, Settings
 from captioner.folder import Captioner, bundle_config, from_checkpoint, load_captioner
 from model import ImageToTextModel
 from networks.encoder import VisionEncoder, describe_encoder, load_encoder, token_shape
 from tokenizer import CaptionTokenizer
-from training.checkpoint import STEP_FILE, numbered
 from training.ema import WeightAverage
-from training.optimizer import make_optimizer, make_scaler, make_scheduler, pick_device, pick_precision
+from training.optimizer import make_optimizer, make_scheduler
 from training.progress import Progress
 
 IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from basics.devices import autocast
 from dataset import start_epoch, to_device
 from losses.cross_entropy import CaptionLoss
-from training.optimizer import autocast
 from training.run import Run
 
 SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices, as long as a product is not SLOW

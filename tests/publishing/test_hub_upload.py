@@ -33,7 +33,7 @@ uploader = HubUploader("{REPO_ID}", private=True, retries=2, first_delay=0.05)
 """
 UPLOAD_ONCE = UPLOADER + "uploader.upload(Path('best'), 'Epoch 1')\nprint(uploader.close(), end='')"
 DOWNLOAD = f"""
-from publishing.hub_upload import download
+from basics.hub_files import download
 from basics.errors import run_script
 run_script(lambda argv: print(download("{REPO_ID}")))
 """

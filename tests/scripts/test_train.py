@@ -18,8 +18,8 @@ from PIL import Image
 from taught import make_all
 from tiny import ROOT, TINY, environment, flags, load_weights, run, same_weights, save_tiny_vit, start, stop_when, train
 
+from basics.checkpoint_file import REQUIRED
 from train import validate_captions
-from training.checkpoint import REQUIRED
 from training.stopping import Stopped, StopSignal
 
 LAST = "checkpoint_step_00000040.pt"

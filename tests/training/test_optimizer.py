@@ -6,15 +6,9 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_settings
 
+from basics.devices import make_scaler, pick_device, pick_precision
 from basics.errors import UserError
-from training.optimizer import (
-    make_optimizer,
-    make_scaler,
-    make_scheduler,
-    pick_device,
-    pick_precision,
-    restore_optimizer,
-)
+from training.optimizer import make_optimizer, make_scheduler, restore_optimizer
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group():

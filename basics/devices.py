@@ -1,0 +1,38 @@
+"""Which device computes, and in which precision."""
+
+import contextlib
+
+import torch
+
+from basics.errors import UserError
+from basics.settings import Settings
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device of that name, or the best there is. Raises UserError when it is not there."""
+    here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if name is None:
+        return torch.device(next(kind for kind, count in here.items() if count))
+    kind, _, index = name.partition(":")
+    if kind not in here or not (index or "0").isdigit() or int(index or 0) >= here[kind]:
+        there = ", ".join(f"{count} {kind}" for kind, count in here.items() if count)
+        raise UserError(f"there is no device {name!r}; this machine has {there}")
+    return torch.device(name)
+
+
+def pick_precision(settings: Settings, device: torch.device) -> torch.dtype:
+    """The dtype of autocast; torch.float32 means autocast is off."""
+    if settings.PRECISION != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.PRECISION]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.float16 if device.type == "mps" else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    return torch.autocast(device.type, dtype) if dtype != torch.float32 else contextlib.nullcontext()
+
+
+def make_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """Scales fp16 losses so that small gradients do not vanish; does nothing for other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
