@@ -1,13 +1,13 @@
 """Image-caption pairs as batches: every caption of every image is one example.
 
-    dataset = ImageTextDataset(data, "train", tokenizer, image_processor, settings)
-    loader = make_loader(dataset, settings, tokenizer.pad_id, shuffle=True)
-    start_epoch(loader, epoch=3, start_batch=0)
-    batch = next(iter(loader))
+    pictures = SplitPictures(data, "train", image_processor, settings)
+    dataset = ImageTextDataset(pictures, tokenizer, settings)     # features=, mixed_in= where there are any
+    source = PairLoader(dataset, settings, tokenizer.pad_id, shuffle=True)
+    batch = next(source.batches(epoch=3, start=0))
         images                (U, 3, H, W)  float, each different image once; with cached features (U, S, E)
         image_numbers         (U,)          their places in the split
         caption_numbers       (B,)          their places among the dataset's captions
-        image_index           (B,)          the image of each caption; None: each has B / U, side by side
+        image_index           (B,)          the image of each caption; not there where each has B / U, side by side
         decoder_input_tokens  (B, T)        <s> w1 w2 ...
         target_tokens         (B, T)        w1 w2 ... </s>
         target_mask           (B, T)        True = real token, False = padding
@@ -16,9 +16,12 @@ U images, B captions, T tokens of the longest caption. Order and augmentation ar
 position, so a run can continue in the middle of an epoch, whatever the number of workers.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,44 +30,92 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
+from basics.devices import Batch
 from basics.settings import Settings
-from networks.encoder import prepare_pixels
+from networks.encoder import ImageProcessor, prepare_pixels
 from sources.images import load_image
-from tokenizer import CaptionTokenizer
+from sources.prepared import PreparedData
+from tokenizer import Tokenizer
 
 
-class ImageTextDataset(Dataset):
-    """Pairs (image, caption) of one split; rows are {"image", "image_number", "caption_number", "tokens"}.
+class SplitPictures:
+    """The pictures of one split with their references, read, augmented and prepared as the encoder takes them.
 
-    mix_in() adds one more caption an image, shown at a set share in the place of the others. Raises ImageError when a
-    picture can no longer be read.
+    Raises ImageError when a picture can no longer be read.
     """
 
-    def __init__(self, data, split: str, tokenizer: CaptionTokenizer, image_processor, settings: Settings):
+    def __init__(self, data: PreparedData, split: str, image_processor: ImageProcessor, settings: Settings):
         self.image_dir = Path(data.image_dir)
         self.names = list(data.splits[split])
         self.references = [data.captions[name] for name in self.names]
         self.split, self.image_processor = split, image_processor
         self.augment = settings.AUGMENT and split == "train"
-        self.mirror = settings.AUGMENT_MIRROR
+        self.mirror, self.seed = settings.AUGMENT_MIRROR, settings.SEED
         self.views = settings.AUGMENT_VIEWS if self.augment and settings.CACHE_FEATURES else 1
-        self.features = None  # features.Features: read instead of pictures
-        self.seed, self.epoch = settings.SEED, 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, number: int) -> Path:
+        return self.image_dir / self.names[number]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.image_dir / name for name in self.names]
+
+    @property
+    def augmentation(self) -> list | None:
+        """What decides the views of a picture."""
+        return [self.seed, self.mirror] if self.augment else None
+
+    def image(self, number: int, view: int) -> Image.Image:
+        """RGB; view 0 is the picture itself, the others are augmented."""
+        image = load_image(self.path(number))
+        return augment(image, (self.seed, view, number), self.mirror) if self.augment and view else image
+
+    def read(self, numbers: list[int], views: list[int]) -> Tensor:
+        """Through augmentation and the encoder's preprocessing, (U, 3, H, W)."""
+        return prepare_pixels(self.image_processor, [self.image(*place) for place in zip(numbers, views)])
+
+    def fingerprint(self) -> str:
+        """Changes where a picture's name, size or time does."""
+        files = [path.stat() for path in self.paths]
+        pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(self.names, files)]
+        return hashlib.sha256(json.dumps(pictures).encode()).hexdigest()
+
+
+class ViewReader(Protocol):
+    """What a model encodes: SplitPictures read as pixels, or their cached features."""
+
+    def read(self, numbers: list[int], views: list[int]) -> Tensor:
+        """Pictures by number, and the view of each -> (U, 3, H, W) or (U, S, E)."""
+        ...
+
+
+class ImageTextDataset(Dataset):
+    """Pairs (image, caption) of one split; rows are {"image", "image_number", "caption_number", "tokens"}.
+
+    features: read instead of pictures. mixed_in: one more caption an image; that of image i gets the number
+    len(self) + i and is shown at the share DISTILL_CAPTIONS in the place of the others.
+    """
+
+    def __init__(
+        self,
+        pictures: SplitPictures,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        *,
+        features: ViewReader | None = None,
+        mixed_in: list[str] | None = None,
+    ):
+        self.pictures, self.features = pictures, features
+        self.references, self.seed, self.epoch = pictures.references, settings.SEED, 0
         counts = [len(captions) for captions in self.references]
-        self.image_numbers = np.repeat(np.arange(len(self.names)), counts)  # (pairs,) the image of each pair
-        self.captions = [caption for captions in self.references for caption in captions]
-        self.max_seq_len, self.tokens = settings.MAX_SEQ_LEN, []
-        self.mixed_in = 0.0  # share of pairs whose caption is the one mixed in
-        self.add_tokens(self.captions, tokenizer)
-
-    def add_tokens(self, captions: list[str], tokenizer: CaptionTokenizer) -> None:
-        ids = (cut(ids, self.max_seq_len) for ids in tokenizer.encode_each(captions))
-        self.tokens += [np.array(row, dtype=np.int32) for row in ids]  # a third of the memory of lists
-
-    def mix_in(self, captions: list[str], share: float, tokenizer: CaptionTokenizer) -> None:
-        """One more caption an image; that of image i gets the number len(self) + i and is shown at the share."""
-        self.captions, self.mixed_in = self.captions + captions, share
-        self.add_tokens(captions, tokenizer)
+        self.image_numbers = np.repeat(np.arange(len(pictures)), counts)  # (pairs,) the image of each pair
+        self.captions = [caption for captions in self.references for caption in captions] + (mixed_in or [])
+        self.share_mixed_in = settings.DISTILL_CAPTIONS if mixed_in else 0.0
+        ids = (cut(ids, settings.MAX_SEQ_LEN) for ids in tokenizer.encode_each(self.captions))
+        self.tokens = [np.array(row, dtype=np.int32) for row in ids]  # a third of the memory of lists
 
     def __len__(self) -> int:
         return len(self.image_numbers)
@@ -77,7 +128,7 @@ class ImageTextDataset(Dataset):
         numbers = self.image_numbers[indices].tolist()
         different = list(dict.fromkeys(numbers))
         images = dict(zip(different, self.images(different)))
-        captions = [self.shown_caption(index) for index in indices] if self.mixed_in else indices
+        captions = [self.shown_caption(index) for index in indices] if self.share_mixed_in else indices
         return [
             {"image": images[number], "image_number": number, "caption_number": caption, "tokens": self.tokens[caption]}
             for number, caption in zip(numbers, captions)
@@ -86,11 +137,11 @@ class ImageTextDataset(Dataset):
     def shown_caption(self, pair: int) -> int:
         """The caption an epoch shows of a pair: its own, or the one mixed in."""
         random = np.random.default_rng((self.seed, self.epoch, pair)).random()
-        return pair if random >= self.mixed_in else len(self) + int(self.image_numbers[pair])
+        return pair if random >= self.share_mixed_in else len(self) + int(self.image_numbers[pair])
 
     def captions_by_image(self) -> list[list[int]]:
         """The numbers of each image's captions, the one mixed in last."""
-        numbers = [[] for _ in self.names]
+        numbers = [[] for _ in self.references]
         for caption in range(len(self.captions)):
             numbers[self.image_of(caption)].append(caption)
         return numbers
@@ -98,33 +149,21 @@ class ImageTextDataset(Dataset):
     def image_of(self, caption: int) -> int:
         return int(self.image_numbers[caption]) if caption < len(self) else caption - len(self)
 
-    def path(self, number: int) -> Path:
-        return self.image_dir / self.names[number]
-
-    @property
-    def augmentation(self) -> list | None:
-        """What decides the views of a picture."""
-        return [self.seed, self.mirror] if self.augment else None
-
     def images(self, numbers: list[int]) -> Tensor:
         """What training reads: pixels (U, 3, H, W), or cached features (U, S, E) of one view of each picture."""
-        read = self.pixels if self.features is None else self.features.read
-        return read(numbers, [self.view(number) for number in numbers])
+        reader: ViewReader = self.pictures if self.features is None else self.features
+        return reader.read(numbers, [self.view(number) for number in numbers])
+
+    def shown_image(self, number: int) -> Image.Image:
+        """The very crop of a picture that this epoch shows, before preprocessing."""
+        return self.pictures.image(number, self.view(number))
 
     def view(self, number: int) -> int:
         """The view an epoch shows of a picture: a new one, or of those in the cache all in turn, in its own order."""
         if self.features is None:
             return self.epoch + 1
-        place = np.random.default_rng((self.seed, number)).integers(self.views)
-        return int(place + self.epoch) % self.views
-
-    def pixels(self, numbers: list[int], views: list[int]) -> Tensor:
-        """Pictures through augmentation and the encoder's preprocessing, (U, 3, H, W); view 0 is the picture itself."""
-        return prepare_pixels(self.image_processor, [self.image(*place) for place in zip(numbers, views)])
-
-    def image(self, number: int, view: int) -> Image.Image:
-        image = load_image(self.path(number))
-        return augment(image, (self.seed, view, number), self.mirror) if self.augment and view else image
+        place = np.random.default_rng((self.seed, number)).integers(self.pictures.views)
+        return int(place + self.epoch) % self.pictures.views
 
 
 def cut(ids: list[int], max_seq_len: int) -> list[int]:
@@ -140,13 +179,14 @@ def augment(image: Image.Image, seed: tuple[int, ...], mirror: bool = False) -> 
     width, height = image.size
     ratio = width / height
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        # this generator alone: torch.manual_seed() would seed those of GPUs too, which training draws from
+        torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         image = v2.RandomResizedCrop((height, width), scale=(0.8, 1.0), ratio=(0.9 * ratio, 1.1 * ratio))(image)
         image = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)(image)
         return v2.RandomHorizontalFlip(0.5 if mirror else 0.0)(image)
 
 
-def collate_fn(rows: list[dict], pad_id: int) -> dict[str, Tensor]:
+def collate_fn(rows: list[dict], pad_id: int) -> Batch:
     """Rows of ImageTextDataset -> the batch described above, padded to its longest caption."""
     first_row = {}  # image number -> position among the batch's images
     for row in rows:
@@ -156,17 +196,17 @@ def collate_fn(rows: list[dict], pad_id: int) -> dict[str, Tensor]:
     lengths = torch.tensor([len(row["tokens"]) for row in rows])
     for i, row in enumerate(rows):
         tokens[i, : len(row["tokens"])] = torch.from_numpy(row["tokens"])
-    image_index = torch.tensor([first_row[row["image_number"]][0] for row in rows])
-    even = torch.arange(len(first_row)).repeat_interleave(-(-len(rows) // len(first_row)))
-    return {
+    batch = {
         "images": torch.stack([image for _, image in first_row.values()]),
         "image_numbers": torch.tensor(list(first_row)),
         "caption_numbers": torch.tensor([row["caption_number"] for row in rows]),
-        "image_index": None if torch.equal(image_index, even) else image_index,
         "decoder_input_tokens": tokens[:, :-1],
         "target_tokens": tokens[:, 1:],
         "target_mask": torch.arange(longest - 1) < lengths[:, None] - 1,
     }
+    image_index = torch.tensor([first_row[row["image_number"]][0] for row in rows])
+    even = torch.arange(len(first_row)).repeat_interleave(-(-len(rows) // len(first_row)))
+    return batch if torch.equal(image_index, even) else {**batch, "image_index": image_index}
 
 
 class CaptionBatchSampler(Sampler):
@@ -199,25 +239,32 @@ class CaptionBatchSampler(Sampler):
         return np.argsort(place[self.image_numbers], kind="stable")
 
 
-def make_loader(dataset: ImageTextDataset, settings: Settings, pad_id: int, *, shuffle: bool) -> DataLoader:
-    """Batches of BATCH_SIZE pairs; start_epoch() moves it to an epoch and a batch within it."""
-    sampler = CaptionBatchSampler(
-        dataset.image_numbers, settings.BATCH_SIZE, seed=settings.SEED, grouped=settings.GROUP_CAPTIONS, shuffle=shuffle
-    )
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=partial(collate_fn, pad_id=pad_id),
-        num_workers=0 if dataset.features is not None else settings.NUM_WORKERS,  # a copy of memory needs no help
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # its own: a loader must not draw from the generator that dropout uses
-    )
+class PairLoader:
+    """A Source of image-caption pairs, BATCH_SIZE at a time."""
 
+    def __init__(self, dataset: ImageTextDataset, settings: Settings, pad_id: int, *, shuffle: bool):
+        self.dataset, self.batch_size = dataset, settings.BATCH_SIZE
+        self.sampler = CaptionBatchSampler(
+            dataset.image_numbers,
+            settings.BATCH_SIZE,
+            seed=settings.SEED,
+            grouped=settings.GROUP_CAPTIONS,
+            shuffle=shuffle,
+        )
+        self.loader = DataLoader(
+            dataset,
+            batch_sampler=self.sampler,
+            collate_fn=partial(collate_fn, pad_id=pad_id),
+            num_workers=0 if dataset.features is not None else settings.NUM_WORKERS,  # a copy of memory needs no help
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # its own: a loader must not draw from the generator that dropout uses
+        )
 
-def to_device(batch: dict[str, Tensor | None], device: torch.device) -> dict[str, Tensor | None]:
-    return {name: tensor if tensor is None else tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    @property
+    def num_examples(self) -> int:
+        return len(self.dataset)
 
-
-def start_epoch(loader: DataLoader, epoch: int, start_batch: int) -> None:
-    loader.dataset.epoch = loader.batch_sampler.epoch = epoch
-    loader.batch_sampler.start_batch = start_batch
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        self.dataset.epoch = self.sampler.epoch = epoch
+        self.sampler.start_batch = start
+        return iter(self.loader)

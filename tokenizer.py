@@ -13,8 +13,10 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from basics.errors import UserError
 from basics.files import write_atomically
@@ -23,6 +25,47 @@ from basics.settings import Settings
 PAD, START, END, UNK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 AT_ONCE = 10_000  # captions whose encodings are in memory together
 WORDPIECE = "#version: wordpiece"  # all that merges.txt holds of a vocabulary without merges
+
+
+class Tokenizer(Protocol):
+    """The door to vocabularies: captions to token ids and back, whatever cuts them.
+
+    Ids run from 0 to len() - 1. start_id may be end_id where a vocabulary has one mark for both; pad_id is never
+    supervised, so it may be any id. hash tells two vocabularies apart: equal hashes mean equal ids for every caption.
+    """
+
+    pad_id: int
+    start_id: int
+    end_id: int
+
+    @property
+    def hash(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def encode(self, caption: str) -> list[int]:
+        """Ids of a caption, start and end included."""
+        ...
+
+    def encode_each(self, captions: list[str]) -> Iterator[list[int]]:
+        """encode() of many, faster."""
+        ...
+
+    def offsets(self, caption: str) -> list[tuple[int, int]]:
+        """Where each token of encode() but start and end lies in the caption, in characters."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The caption up to the first end, without special tokens, on one line."""
+        ...
+
+    def to_dict(self) -> dict:
+        """Plain types for a checkpoint."""
+        ...
+
+    def save(self, vocab_path: Path, merges_path: Path) -> None:
+        """Write it where a captioner's folder keeps it."""
+        ...
 
 
 class CaptionTokenizer:
@@ -105,8 +148,8 @@ class CaptionTokenizer:
             ) from None
 
 
-def make_bpe(model: models.BPE, lowercase: bool) -> Tokenizer:
-    bpe = Tokenizer(model)
+def make_bpe(model: models.BPE, lowercase: bool) -> tokenizers.Tokenizer:
+    bpe = tokenizers.Tokenizer(model)
     steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     bpe.normalizer = normalizers.Sequence(steps + [normalizers.Lowercase()] * lowercase)
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # "dog" is one token first in a caption too
@@ -114,9 +157,9 @@ def make_bpe(model: models.BPE, lowercase: bool) -> Tokenizer:
     return bpe
 
 
-def make_wordpiece(vocab: dict[str, int], lowercase: bool) -> Tokenizer:
+def make_wordpiece(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
     """BERT's (Wu et al. 2016, arXiv 1609.08144), as GIT has it."""
-    pieces = Tokenizer(models.WordPiece(vocab, unk_token=UNK))
+    pieces = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=UNK))
     pieces.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     pieces.decoder = decoders.WordPiece()
@@ -139,18 +182,7 @@ def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lo
 
 
 def build_tokenizer(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
-    """Load the tokenizer at the configured paths, or train it on the training captions and save it there.
-
-    FINETUNE_FROM brings its own, TOKENIZER "teacher" takes the teacher's.
-    """
-    if settings.FINETUNE_FROM:
-        from captioner.folder import load_captioner  # takes its time to import
-
-        return load_captioner(settings.FINETUNE_FROM).tokenizer
-    if settings.TOKENIZER == "teacher":
-        from distillation.teacher import teacher_tokenizer
-
-        return teacher_tokenizer(settings.TEACHER_MODEL_NAME)
+    """Load the BPE at the configured paths, or train it on the training captions and save it there."""
     vocab_path, merges_path = settings.vocab_path, settings.merges_path
     present = [path for path in (vocab_path, merges_path) if path.is_file()]
     if len(present) == 2:

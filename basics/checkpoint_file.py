@@ -29,9 +29,6 @@ REQUIRED = (
     "average",
     "best_val_loss",
     "config",
-    "tokenizer",
-    "architecture",
-    "encoder_files",
     "rng",
     "progress",
 )

@@ -7,6 +7,8 @@ import torch
 from basics.errors import UserError
 from basics.settings import Settings
 
+Batch = dict[str, torch.Tensor]  # what a Source gives and a Criterion takes, tensors by name
+
 
 def pick_device(name: str | None) -> torch.device:
     """The device of that name, or the best there is. Raises UserError when it is not there."""
@@ -36,3 +38,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 def make_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
     """Scales fp16 losses so that small gradients do not vanish; does nothing for other precisions."""
     return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

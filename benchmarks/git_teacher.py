@@ -1,43 +1,52 @@
-"""A GIT teacher for distill.py where none can be downloaded: GIT around a frozen encoder, trained on prepared captions.
+"""A GIT teacher where none can be downloaded: GIT around a frozen encoder, trained on prepared captions.
 
     python -m benchmarks.git_teacher --data-dir data/flickr8k --encoder FOLDER --image-size 260 --output teacher
 
-The encoder's features come from the cache that train.py makes and reads, so no picture is encoded twice. Each image is
-once in a batch, with all its captions in WordPieces of their own; --captions mixes in those of another captioner, which
-a run with DISTILL_CAPTIONS leaves in --data-dir/teacher/captions-*.jsonl. The averaged weights of the epoch with the
-lowest validation loss are kept in --output, which git_model.load_git reads; at the end they caption the validation
-pictures.
+A task of train.py: its loop, checkpoints and log lie in <--output>-run, and the same command goes on where it was
+stopped. The encoder's features come from the cache that train.py makes and reads, so no picture is encoded twice. Each
+image is once in a batch, with all its captions in WordPieces of their own; --captions mixes in those of another
+captioner, which a run with DISTILL_CAPTIONS leaves in --data-dir/teacher/captions-*.jsonl. The averaged weights of the
+epoch with the lowest validation loss are kept in --output, which networks.git.load_git reads; at the end they caption
+the validation pictures.
 """
 
 import argparse
 import json
-import math
-import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from basics.devices import autocast, pick_device, pick_precision
+import train
+from basics.checkpoint_file import STEP_FILE, numbered
+from basics.devices import Batch, autocast, pick_device, pick_precision
 from basics.errors import UserError, run_script
-from basics.settings import Settings, load_settings
-from dataset import ImageTextDataset, make_loader, start_epoch, to_device
+from basics.settings import Settings
+from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.teacher import wordpieces
-from networks.encoder import load_encoder
-from networks.git import GitParts, build_git, caption_logits, load_git, save_git, train_wordpiece
+from losses.criterion import Criterion
+from networks.encoders import load_encoder
+from networks.git import GitParts, build_git, git_logits, load_git, save_git, train_wordpiece
+from networks.parameters import ParameterGroup, TrainableModel, merged, parameter_groups
 from networks.search import DecodingOptions
-from prepare_dataset import PreparedData, is_prepared, read_prepared
 from scoring.metrics import score_captions
-from training.ema import WeightAverage
+from sources.prepared import PreparedData, is_prepared, read_prepared
+from tasks.registry import TASKS
 from training.feature_cache import cached_features
-from training.optimizer import make_optimizer, make_scheduler
+from training.optimizer import learning_rate_factor
+from training.reporting import print_device
+from training.resume import Resumed
+from training.run import Run, Validation
+from training.stopping import StopSignal
 
 CAPTIONS_PER_IMAGE = 5  # what makes --batch-images a number of captions
 WARMUP = 0.05  # share of all steps
 MIXED_IN = 0.5  # share of captions shown that are those of --captions
+NAME = "git-teacher"  # of the task
 
 
 def read_data(data_dir: Path) -> PreparedData:
@@ -48,70 +57,6 @@ def read_data(data_dir: Path) -> PreparedData:
     if empty := [split for split in ("train", "val") if not data.splits.get(split)]:
         raise UserError(f"{data_dir} has no pictures in {empty[0]}, which a teacher needs")
     return data
-
-
-def make_settings(arguments: argparse.Namespace, num_captions: int) -> Settings:
-    """The arguments in the names of config.py; views as in presets/flickr8k.yaml, which then shares the cache."""
-    batch_size = CAPTIONS_PER_IMAGE * arguments.batch_images
-    steps = arguments.epochs * math.ceil(num_captions / batch_size)
-    settings = load_settings(
-        ENCODER_MODEL_NAME=arguments.encoder,
-        ENCODER_IMAGE_SIZE=arguments.image_size,
-        ENCODER_TRAINABLE="none",
-        CACHE_FEATURES=True,
-        GROUP_CAPTIONS=True,
-        AUGMENT=arguments.views > 1,
-        AUGMENT_MIRROR=arguments.mirror,
-        AUGMENT_VIEWS=arguments.views,
-        NUM_WORKERS=arguments.num_workers,
-        PRECISION=arguments.precision,
-        NUM_EPOCHS=arguments.epochs,
-        BATCH_SIZE=batch_size,
-        LEARNING_RATE=arguments.learning_rate,
-        LR_SCHEDULE="cosine",
-        WARMUP_STEPS=int(WARMUP * steps),
-        WEIGHT_DECAY=0.05,
-        ADAM_BETA2=0.98,
-        EMA_DECAY=arguments.ema_decay,
-        LABEL_SMOOTHING=arguments.label_smoothing,
-        DECODER_DROPOUT=arguments.dropout,
-        DECODER_EMBED_DIM=arguments.hidden_size,
-        DECODER_HEADS=arguments.heads,
-        DECODER_LAYERS=arguments.layers,
-        MAX_SEQ_LEN=arguments.max_seq_len,
-        SEED=arguments.seed,
-    )
-    data_dir = Path(arguments.data_dir)  # any folder, not only those that DATASET names
-    return settings.replace(DATA_DIR=str(data_dir.parent), DATASET=data_dir.name)
-
-
-def make_parts(settings: Settings, captions: list[str], vocab_size: int) -> GitParts:
-    torch.manual_seed(settings.SEED)
-    encoder, image_processor = load_encoder(settings)
-    tokenizer = train_wordpiece(captions, vocab_size)
-    return build_git(
-        encoder,
-        image_processor,
-        tokenizer,
-        hidden_size=settings.DECODER_EMBED_DIM,
-        layers=settings.DECODER_LAYERS,
-        heads=settings.DECODER_HEADS,
-        intermediate_size=4 * settings.DECODER_EMBED_DIM,
-        dropout=settings.DECODER_DROPOUT,
-        max_positions=settings.MAX_SEQ_LEN,
-    )
-
-
-def make_datasets(
-    parts: GitParts, data: PreparedData, settings: Settings, device: torch.device, dtype: torch.dtype
-) -> list[ImageTextDataset]:
-    """Train and val, which read cached features."""
-    datasets, encoder, tokenizer = [], parts.model.git.image_encoder.encoder, wordpieces(parts.tokenizer)
-    for split in ("train", "val"):
-        dataset = ImageTextDataset(data, split, tokenizer, parts.image_processor, settings)
-        dataset.features = cached_features(encoder, parts.image_processor, dataset, settings, device, dtype)
-        datasets.append(dataset)
-    return datasets
 
 
 def read_captions(path: Path, names: list[str]) -> list[str]:
@@ -126,84 +71,138 @@ def read_captions(path: Path, names: list[str]) -> list[str]:
         ) from None
 
 
-def batch_loss(model: nn.Module, batch: dict, label_smoothing: float = 0.0) -> tuple[Tensor, int]:
-    """batch of dataset.collate_fn -> (nats of its N real targets, N)."""
-    num_images, num_captions = len(batch["images"]), len(batch["target_tokens"])
-    index = batch["image_index"]
-    if index is None:
-        index = torch.arange(num_images, device=batch["images"].device).repeat_interleave(num_captions // num_images)
-    logits = caption_logits(model, batch["images"].unsqueeze(1), batch["decoder_input_tokens"], index)
-    mask = batch["target_mask"]
-    targets = batch["target_tokens"][mask]
-    loss = F.cross_entropy(logits[mask].float(), targets, label_smoothing=label_smoothing, reduction="sum")
-    return loss, len(targets)
+class TrainableGit(TrainableModel):
+    """GIT as the loop trains it, from cached features."""
+
+    def __init__(self, git: nn.Module):
+        super().__init__()
+        self.git = git
+
+    def forward(self, features: Tensor, tokens: Tensor, image_index: Tensor) -> Tensor:
+        """Features (U, S, E), captions (B, T) and the image (B,) of each -> logits (B, T, V)."""
+        return git_logits(self.git, features.unsqueeze(1), tokens, image_index)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return merged(parameter_groups("decoder", self))
 
 
-def train_epoch(model, loader: DataLoader, optimizer, scheduler, average, settings, device, dtype, epoch) -> float:
-    """One pass over the captions -> their mean loss in nats a token. Raises UserError when it is no longer finite."""
-    model.train()
-    start_epoch(loader, epoch, 0)
-    total, num_tokens = 0.0, 0
-    title = f"epoch {epoch + 1}/{settings.NUM_EPOCHS}"
-    for batch in (bar := tqdm(loader, desc=title, leave=False, disable=None, unit=" steps")):
-        with autocast(device, dtype):
-            loss, count = batch_loss(model, to_device(batch, device), settings.LABEL_SMOOTHING)
-        (loss / count).backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.GRADIENT_CLIP_NORM)
-        if not math.isfinite(loss.item() + norm.item()):
-            raise UserError(f"the loss is no longer finite in epoch {epoch + 1}; try a lower --learning-rate")
-        optimizer.step()
-        scheduler.step()
-        average.update(model)
-        optimizer.zero_grad(set_to_none=True)
-        total, num_tokens = total + loss.item(), num_tokens + count
-        bar.set_postfix(loss=f"{total / num_tokens:.3f}", refresh=False)
-    return total / num_tokens
+class GitLoss:
+    """Cross-entropy of the next WordPiece, a Criterion."""
+
+    name = "loss"
+
+    def __init__(self, label_smoothing: float = 0.0):
+        self.label_smoothing = label_smoothing
+
+    def count(self, batch: Batch) -> int:
+        return int(batch["target_mask"].sum())
+
+    def record(self, mean: float) -> dict[str, float | None]:
+        return {"train_loss": mean}
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        num_images, num_captions = len(batch["images"]), len(batch["target_tokens"])
+        even = torch.arange(num_images, device=batch["images"].device).repeat_interleave(num_captions // num_images)
+        logits = model(batch["images"], batch["decoder_input_tokens"], batch.get("image_index", even))
+        mask = batch["target_mask"]
+        targets = batch["target_tokens"][mask]
+        smoothing = self.label_smoothing
+        loss = F.cross_entropy(logits[mask].float(), targets, label_smoothing=smoothing, reduction="sum")
+        return loss, len(targets)
 
 
-@torch.inference_mode()
-def validate(model: nn.Module, loader: DataLoader, device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """Mean loss in (nats a token, nats a caption)."""
-    model.eval()
-    start_epoch(loader, 0, 0)
-    total, num_tokens, num_captions = 0.0, 0, 0
-    for batch in loader:
-        with autocast(device, dtype):
-            loss, count = batch_loss(model, to_device(batch, device))
-        total, num_tokens = total + loss.item(), num_tokens + count
-        num_captions += len(batch["target_tokens"])
-    return total / num_tokens, total / num_captions
+@dataclass
+class GitTeaching:
+    """The Task: a GIT, its data, and the folder that its best weights go to."""
 
+    settings: Settings
+    device: torch.device
+    dtype: torch.dtype
+    git: GitParts
+    model: TrainableGit
+    train: PairLoader
+    val: PairLoader
+    output: Path
+    parts: dict
 
-def fit(parts: GitParts, train_set, val_set, settings: Settings, device, dtype, output: Path) -> None:
-    """Train NUM_EPOCHS; the best so far is always whole in output."""
-    pad_id = parts.tokenizer.pad_token_id
-    train_loader = make_loader(train_set, settings, pad_id, shuffle=True)
-    val_loader = make_loader(val_set, settings, pad_id, shuffle=False)
-    optimizer = make_optimizer(parts.model, settings)
-    scheduler = make_scheduler(optimizer, settings, settings.NUM_EPOCHS * len(train_loader))
-    average, best = WeightAverage(parts.model, settings.EMA_DECAY), math.inf
-    for epoch in range(settings.NUM_EPOCHS):
-        started = time.perf_counter()
-        loss = train_epoch(parts.model, train_loader, optimizer, scheduler, average, settings, device, dtype, epoch)
-        with average.applied(parts.model):
-            a_token, a_caption = validate(parts.model, val_loader, device, dtype)
-            is_best = a_token < best
-            if is_best:
-                best = a_token
-                save_git(parts, output)
+    val_criterion = GitLoss()
+
+    @property
+    def num_epochs(self) -> int:
+        return self.settings.NUM_EPOCHS
+
+    def schedule(self, step: int, steps_per_epoch: int) -> float:
+        steps = self.num_epochs * steps_per_epoch
+        return learning_rate_factor(step, int(WARMUP * steps), steps, "cosine")
+
+    def criterion(self, run: Run) -> Criterion:
+        return GitLoss(self.settings.LABEL_SMOOTHING)
+
+    def validate(self, run: Run, record: dict, stop: StopSignal) -> Validation:
+        tokens = self.val.dataset.tokens
+        nats = record["val_loss"] * sum(len(row) - 1 for row in tokens) / len(tokens)
+        return Validation(summary=f"{nats:.3f} nats a caption")
+
+    def save_best(self, run: Run, record: dict) -> None:
+        save_git(self.git, self.output)
+
+    def finish(self, run: Run) -> str:
+        """Caption the validation pictures with the best weights."""
+        best, dataset = load_git(self.output), self.val.dataset
+        best.model.to(self.device)
+        found = caption_split(best, dataset, self.settings, self.device, self.dtype)
+        scores = score_captions(found, dataset.references).mean
+        total = sum(p.numel() for p in best.model.parameters())
         print(
-            f"epoch {epoch + 1:>3}/{settings.NUM_EPOCHS}  train_loss {loss:.4f}  val_loss {a_token:.4f} nats a token, "
-            f"{a_caption:.3f} a caption{' best' if is_best else ''}  {time.perf_counter() - started:.0f} s",
-            flush=True,
+            f"greedy       CIDEr-D {scores['CIDEr-D']:.4f}  BLEU-4 {scores['BLEU-4']:.4f}  "
+            f"{len(set(found)):,} distinct captions of {len(found):,}  {total:,} parameters"
         )
+        print(f"saved        {self.output}")
+        return f"python train.py --preset flickr8k-distill --raw-dir PATH --teacher-model-name {self.output}"
 
 
-def caption_split(parts: GitParts, dataset: ImageTextDataset, settings: Settings, device, dtype) -> list[str]:
+def build_teaching(arguments: argparse.Namespace, settings: Settings, resumed: Resumed | None) -> GitTeaching:
+    """As tasks.registry wants it, with the arguments bound."""
+    data_dir = Path(arguments.data_dir)  # any folder, not only those that DATASET names
+    settings = settings.replace(DATA_DIR=str(data_dir.parent), DATASET=data_dir.name)
+    data, device = read_data(data_dir), pick_device(None)
+    dtype = pick_precision(settings, device)
+    torch.manual_seed(settings.SEED)
+    encoder, image_processor = load_encoder(settings)
+    tokenizer = train_wordpiece(data.captions_of("train"), arguments.vocab_size)
+    git = build_git(
+        encoder,
+        image_processor,
+        tokenizer,
+        hidden_size=arguments.hidden_size,
+        layers=arguments.layers,
+        heads=arguments.heads,
+        intermediate_size=4 * arguments.hidden_size,
+        dropout=arguments.dropout,
+        max_positions=settings.MAX_SEQ_LEN,
+    )
+    model = TrainableGit(git.model).to(device)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters()) - trained
+    print(f"teacher      {trained:,} parameters trained, {frozen:,} frozen; {len(tokenizer):,} WordPieces")
+    print_device(device, dtype)
+    mixed_in = read_captions(Path(arguments.captions), data.splits["train"]) if arguments.captions else None
+    loaders = []
+    for split, captions in (("train", mixed_in), ("val", None)):
+        pictures = SplitPictures(data, split, image_processor, settings)
+        features = cached_features(encoder, pictures, settings, device, dtype)
+        dataset = ImageTextDataset(pictures, wordpieces(tokenizer), settings, features=features, mixed_in=captions)
+        loaders.append(PairLoader(dataset, settings, tokenizer.pad_token_id, shuffle=split == "train"))
+    return GitTeaching(settings, device, dtype, git, model, *loaders, Path(arguments.output), {})
+
+
+def caption_split(
+    parts: GitParts, dataset: ImageTextDataset, settings: Settings, device: torch.device, dtype: torch.dtype
+) -> list[str]:
     """A greedy caption of every picture, from its features."""
     captions, size = [], settings.BATCH_SIZE // CAPTIONS_PER_IMAGE
-    for start in tqdm(range(0, len(dataset.names), size), desc="captioning", leave=False, disable=None):
-        numbers = list(range(start, min(start + size, len(dataset.names))))
+    for start in tqdm(range(0, len(dataset.pictures), size), desc="captioning", leave=False, disable=None):
+        numbers = list(range(start, min(start + size, len(dataset.pictures))))
         with autocast(device, dtype):
             rows = parts.caption_pixels(dataset.images(numbers).unsqueeze(1), DecodingOptions(settings.MAX_SEQ_LEN))
         captions += [row[0][0] for row in rows]
@@ -246,34 +245,43 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str]) -> None:
-    arguments = parse_arguments(argv)
-    data = read_data(Path(arguments.data_dir))
-    captions = data.captions_of("train")
-    mixed_in = read_captions(Path(arguments.captions), data.splits["train"]) if arguments.captions else None
-    settings, output = make_settings(arguments, len(captions)), Path(arguments.output)
-    device = pick_device(None)
-    dtype = pick_precision(settings, device)
-    parts = make_parts(settings, captions, arguments.vocab_size)
-    parts.model.to(device)
-    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in parts.model.parameters())
-    pieces = len(parts.tokenizer)
-    print(f"teacher      {trained:,} parameters trained, {total - trained:,} frozen; {pieces:,} WordPieces")
-    train_set, val_set = make_datasets(parts, data, settings, device, dtype)
-    if mixed_in:
-        train_set.mix_in(mixed_in, MIXED_IN, wordpieces(parts.tokenizer))
-    fit(parts, train_set, val_set, settings, device, dtype, output)
+def flags_of(arguments: argparse.Namespace) -> list[str]:
+    """The arguments as flags of train.py; views as in presets/flickr8k.yaml, which then shares the cache."""
+    output = Path(arguments.output)
+    values = {
+        "TASK": NAME,
+        "CHECKPOINT_DIR": output.parent,
+        "RUN_NAME": f"{output.name}-run",
+        "ENCODER_MODEL_NAME": arguments.encoder,
+        "ENCODER_IMAGE_SIZE": arguments.image_size,
+        "ENCODER_TRAINABLE": "none",
+        "CACHE_FEATURES": True,
+        "GROUP_CAPTIONS": True,
+        "AUGMENT": arguments.views > 1,
+        "AUGMENT_MIRROR": arguments.mirror,
+        "AUGMENT_VIEWS": arguments.views,
+        "DISTILL_CAPTIONS": MIXED_IN if arguments.captions else 0,
+        "NUM_WORKERS": arguments.num_workers,
+        "PRECISION": arguments.precision,
+        "NUM_EPOCHS": arguments.epochs,
+        "BATCH_SIZE": CAPTIONS_PER_IMAGE * arguments.batch_images,
+        "LEARNING_RATE": arguments.learning_rate,
+        "WEIGHT_DECAY": 0.05,
+        "EMA_DECAY": arguments.ema_decay,
+        "LABEL_SMOOTHING": arguments.label_smoothing,
+        "MAX_SEQ_LEN": arguments.max_seq_len,
+        "SEED": arguments.seed,
+    }
+    if numbered(output.parent / values["RUN_NAME"], STEP_FILE):
+        values["RESUME_CHECKPOINT_PATH"] = "latest"
+    return [f"--{name.lower().replace('_', '-')}={value}" for name, value in values.items()]
 
-    parts = load_git(output)
-    parts.model.to(device)
-    found = caption_split(parts, val_set, settings, device, dtype)
-    scores = score_captions(found, val_set.references).mean
-    print(
-        f"greedy       CIDEr-D {scores['CIDEr-D']:.4f}  BLEU-4 {scores['BLEU-4']:.4f}  "
-        f"{len(set(found)):,} distinct captions of {len(found):,}  {total:,} parameters"
-    )
-    print(f"saved        {output}")
+
+def main(argv: list[str]) -> int:
+    arguments = parse_arguments(argv)
+    read_data(Path(arguments.data_dir))  # says so before anything else where there is none
+    TASKS[NAME] = partial(build_teaching, arguments)
+    return train.main(flags_of(arguments))
 
 
 if __name__ == "__main__":

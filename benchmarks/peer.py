@@ -67,7 +67,7 @@ class PeerRows(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        path = self.dataset.path(self.dataset.image_numbers[index])
+        path = self.dataset.pictures.path(self.dataset.image_numbers[index])
         labels = torch.tensor(self.dataset.tokens[index][1:], dtype=torch.long)  # the model itself puts <s> before them
         return {"pixel_values": read_pixels(self.image_processor, [path])[0], "labels": labels}
 

@@ -45,10 +45,12 @@ def write(folder: Path, raw_dir: str, times: int = 1, captions: int | None = Non
 
 
 def prepare_data(folder: Path) -> dict:
-    from prepare_dataset import prepare
+    from sources.prepare import prepare
+    from tokenizer import build_tokenizer
 
     started = time.perf_counter()
-    data = prepare(settings_of(folder))
+    settings = settings_of(folder)
+    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
     seconds = time.perf_counter() - started
     counts = {"pictures": len(data.captions), "captions": sum(map(len, data.captions.values()))}
     return counts | {"prepare_seconds": seconds}
@@ -67,32 +69,45 @@ def tokenizer(folder: Path) -> dict:
 
 def train(folder: Path, steps: int) -> dict:
     """Set up as train.py does, then the last steps of an epoch."""
-    from dataset import ImageTextDataset, make_loader
+    from basics.devices import pick_device, pick_precision
+    from captioner.folder import Captioner
+    from dataset import ImageTextDataset, PairLoader, SplitPictures
     from losses.cross_entropy import CaptionLoss
-    from prepare_dataset import prepare
+    from sources.prepare import prepare
+    from tasks.captioning import Captioning, build_model
+    from tasks.criteria import Ingredients
     from tokenizer import build_tokenizer
     from train import train_one_epoch
+    from training.processes import OneProcess
     from training.run import start_run
     from training.stopping import StopSignal
 
     started, settings = time.perf_counter(), settings_of(folder)
-    data = prepare(settings)
-    captions = data.captions_of("train")
-    vocabulary = build_tokenizer(settings, captions)
-    run = start_run(settings, vocabulary, len(captions), folder)
-    dataset = ImageTextDataset(data, "train", vocabulary, run.image_processor, settings)
+    device = pick_device(settings.DEVICE)
+    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
+    vocabulary = build_tokenizer(settings, data.captions_of("train"))
+    model, image_processor = build_model(settings, vocabulary, None, None, device)
+    pictures = SplitPictures(data, "train", image_processor, settings)
+    written = time.perf_counter()
+    features = write_features(folder / "features.bin", pictures, model)
+    started += time.perf_counter() - written  # random features are no part of setting up
+    dataset = ImageTextDataset(pictures, vocabulary, settings, features=features)
     set_up = time.perf_counter() - started
-    dataset.features = write_features(folder / "features.bin", dataset, run)
-    loader = make_loader(dataset, settings, vocabulary.pad_id, shuffle=True)
-    if steps > len(loader):
-        raise UserError(f"the dataset makes an epoch of {len(loader)} steps, --steps is {steps}")
-    run.progress.batches_done = len(loader) - steps
+    loader = PairLoader(dataset, settings, vocabulary.pad_id, shuffle=True)
+    captioner = Captioner(model, vocabulary, image_processor, {})
+    ingredients = Ingredients(settings, model, vocabulary, loader)
+    task = Captioning(settings, device, pick_precision(settings, device), captioner, ingredients, loader, {}, {})
+    run = start_run(task, folder, OneProcess())
+    batches = -(-loader.num_examples // loader.batch_size)
+    if steps > batches:
+        raise UserError(f"the dataset makes an epoch of {batches} steps, --steps is {steps}")
+    run.progress.batches_done = batches - steps
     watch = Watch()
-    train_one_epoch(run, loader, CaptionLoss(), watch, StopSignal())
+    train_one_epoch(run, CaptionLoss(), watch, StopSignal(run.processes))
     return {"set_up_seconds": set_up, "step_ms": 1e3 * watch.step_seconds(), "train_own": watch.own}
 
 
-def write_features(path: Path, dataset, run):
+def write_features(path: Path, pictures, model):
     """A cache of random features of all pictures."""
     import numpy as np
 
@@ -100,7 +115,7 @@ def write_features(path: Path, dataset, run):
     from networks.encoder import token_shape
     from training.feature_cache import Features
 
-    shape = (1, len(dataset.names), *token_shape(run.model.encoder, run.image_processor))
+    shape = (1, len(pictures), *token_shape(model.encoder, pictures.image_processor))
     check_space(path.parent, 2 * int(np.prod(shape)))
     block = np.random.default_rng(0).standard_normal((BLOCK, *shape[2:]), np.float32).astype(np.float16)
     with open(path, "wb") as file:

@@ -21,23 +21,28 @@ from pathlib import Path
 
 import torch
 
+from basics.devices import pick_device, pick_precision
 from basics.errors import UserError, run_script
 from basics.settings import Settings, load_settings
 from basics.timing import in_turn, rates
 from benchmarks.peer import PeerRows, make_peer, make_trainer, need_trainer
 from benchmarks.raw_data import pictures_of, write_raw
 from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
-from dataset import ImageTextDataset, make_loader
+from dataset import ImageTextDataset, SplitPictures
 from losses.cross_entropy import CaptionLoss
-from prepare_dataset import PreparedData, prepare
+from networks.encoders import load_encoder
 from sources.caption_files import read_captions
+from sources.prepare import prepare
+from sources.prepared import PreparedData
+from tasks.registry import build_task
 from tokenizer import build_tokenizer, train_tokenizer
 from train import train_one_epoch
 from training.feature_cache import cached_features
+from training.processes import OneProcess
 from training.run import start_run
 from training.stopping import StopSignal
 from training.tracking import NoTracker
-from training.utilisation import matmul_peak, pair_flops, step_flops
+from training.utilisation import example_flops, matmul_peak, step_flops
 
 EPOCHS = 5
 PRESET_BATCH = 160  # captions a step in presets/flickr8k.yaml
@@ -87,30 +92,21 @@ def prepare_pictures(arguments: argparse.Namespace, folder: Path, flags: list[st
     captions = [text for texts in source.captions.values() for text in texts]
     tokenizer = train_tokenizer(captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
     tokenizer.save(settings.vocab_path, settings.merges_path)
-    return settings, prepare(settings)
+    return settings, prepare(settings, lambda captions: build_tokenizer(settings, captions))
 
 
 class Ours:
     """A run of train.py that takes as many steps as it is told to."""
 
-    def __init__(self, settings: Settings, data: PreparedData, folder: Path):
-        tokenizer = build_tokenizer(settings, data.captions_of("train"))
-        self.run = start_run(settings, tokenizer, len(data.captions_of("train")), folder)
-        self.dataset = ImageTextDataset(data, "train", tokenizer, self.run.image_processor, settings)
-        self.build_seconds = 0.0
-        if settings.CACHE_FEATURES:
-            started, run = time.perf_counter(), self.run
-            self.dataset.features = cached_features(
-                run.model.encoder, run.image_processor, self.dataset, settings, run.device, run.dtype
-            )
-            self.build_seconds = time.perf_counter() - started
-        self.loader = make_loader(self.dataset, settings, tokenizer.pad_id, shuffle=True)
-        self.num_batches = len(self.loader)
+    def __init__(self, settings: Settings, folder: Path):
+        self.run = start_run(build_task(settings, None), folder, OneProcess())
+        self.source = self.run.task.train
+        self.dataset, self.num_batches = self.source.dataset, -(-self.source.num_examples // self.source.batch_size)
 
     def train(self, steps: int) -> None:
         """The last steps of an epoch, by the loop of train.py."""
         self.run.progress.batches_done = self.num_batches - steps
-        record = train_one_epoch(self.run, self.loader, CaptionLoss(), NoTracker(), StopSignal())
+        record = train_one_epoch(self.run, CaptionLoss(), NoTracker(), StopSignal(self.run.processes))
         self.run.progress.end_epoch(record)
 
     def captions(self, steps: int) -> int:
@@ -119,15 +115,24 @@ class Ours:
 
     def flops(self) -> float:
         """Of one caption."""
-        return pair_flops(self.run, self.loader)
+        return example_flops(self.run)
 
 
-def make_ours(settings: Settings, data: PreparedData, arguments: argparse.Namespace, folder: Path) -> dict[str, Ours]:
-    """Our sides by name, the first of which builds the cache. Raises UserError where an epoch is too short."""
+def build_cache(settings: Settings, data: PreparedData) -> float:
+    """Encode the training pictures as train.py would -> seconds."""
+    device = pick_device(settings.DEVICE)
+    encoder, image_processor = load_encoder(settings)
+    pictures, started = SplitPictures(data, "train", image_processor, settings), time.perf_counter()
+    cached_features(encoder, pictures, settings, device, pick_precision(settings, device))
+    return time.perf_counter() - started
+
+
+def make_ours(settings: Settings, arguments: argparse.Namespace, folder: Path) -> dict[str, Ours]:
+    """Our sides by name. Raises UserError where an epoch is too short."""
     sides = {
-        CACHED: Ours(settings, data, folder),
-        SMALL: Ours(settings.replace(BATCH_SIZE=arguments.batch_size), data, folder),
-        PICTURES: Ours(settings.replace(CACHE_FEATURES=False), data, folder),
+        CACHED: Ours(settings, folder),
+        SMALL: Ours(settings.replace(BATCH_SIZE=arguments.batch_size), folder),
+        PICTURES: Ours(settings.replace(CACHE_FEATURES=False), folder),
     }
     shortest = min(side.num_batches for side in sides.values())
     if arguments.steps > shortest:
@@ -153,12 +158,14 @@ def peer_trainer(settings: Settings, dataset: ImageTextDataset, tokenizer, argum
     )
 
 
-def make_rows(ours: dict[str, Ours], seconds: dict[str, list[float]], arguments: argparse.Namespace) -> list[Row]:
+def make_rows(
+    ours: dict[str, Ours], seconds: dict[str, list[float]], build_seconds: float, arguments: argparse.Namespace
+) -> list[Row]:
     steps, small, cached = arguments.steps, arguments.batch_size, ours[CACHED]
     speed = {side: rates(one.captions(steps), seconds[side]) for side, one in ours.items()}
     peer = rates(steps * small, seconds[PEER])
     large = cached.run.settings.BATCH_SIZE
-    epochs = five_epochs(len(cached.dataset), speed[CACHED], cached.build_seconds)
+    epochs = five_epochs(len(cached.dataset), speed[CACHED], build_seconds)
     peak = matmul_peak(cached.run.device, cached.run.dtype)
     return [
         Row(f"cached features, {large} captions a step (peer {small})", UNIT, speed[CACHED], peer),
@@ -179,16 +186,17 @@ def five_epochs(captions: int, speeds: list[float], build_seconds: float) -> lis
     return [EPOCHS * captions / (build_seconds + EPOCHS * captions / speed) for speed in speeds]
 
 
-def make_notes(ours: Ours, trainer, rows: list[Row]) -> list[str]:
-    captions, pictures = len(ours.dataset), len(ours.dataset.names)
+def make_notes(ours: Ours, build_seconds: float, trainer, rows: list[Row]) -> list[str]:
+    captions, pictures = len(ours.dataset), len(ours.dataset.pictures)
+    vocabulary = len(ours.run.task.captioner.tokenizer)
     own, peer = (EPOCHS * captions / statistics.median(speeds) for speeds in (rows[3].ours, rows[3].peer))
     batch = next(iter(trainer.get_train_dataloader()))
     peer_flops = step_flops(lambda: (trainer.model(**batch).loss, None), trainer.model) / len(batch["labels"])
     return [
-        f"data         {pictures:,} pictures, {captions:,} captions; vocabulary {len(ours.run.tokenizer):,}",
+        f"data         {pictures:,} pictures, {captions:,} captions; vocabulary {vocabulary:,}",
         f"work         {ours.flops() / 1e9:.2f} GFLOP a caption from cached features, "
         f"{peer_flops / 1e9:.2f} for the peer",
-        f"cache        built in {ours.build_seconds:.1f} s, {pictures / ours.build_seconds:.1f} pictures/s",
+        f"cache        built in {build_seconds:.1f} s, {pictures / build_seconds:.1f} pictures/s",
         f"{EPOCHS} epochs     computed: ours {own:,.0f} s with the cache, the peer {peer:,.0f} s",
     ]
 
@@ -200,13 +208,14 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name, set_up():
         folder = Path(name)
         settings, data = prepare_pictures(arguments, folder, flags)
-        ours = make_ours(settings, data, arguments, folder)
+        build_seconds = build_cache(settings, data)
+        ours = make_ours(settings, arguments, folder)
         cached = ours[CACHED]
-        trainer = peer_trainer(settings, cached.dataset, cached.run.tokenizer, arguments, folder)
+        trainer = peer_trainer(settings, cached.dataset, cached.run.task.captioner.tokenizer, arguments, folder)
         works = {side: partial(one.train, arguments.steps) for side, one in ours.items()}
         seconds = in_turn({PEER: trainer.train, **works}, arguments.repeats)
-        rows = make_rows(ours, seconds, arguments)
-        notes = make_notes(cached, trainer, rows)
+        rows = make_rows(ours, seconds, build_seconds, arguments)
+        notes = make_notes(cached, build_seconds, trainer, rows)
         if arguments.profile:
             notes.append(top_operators("our steps from cached features", works[CACHED]))
     compare(rows, command("training", argv), arguments.output, notes)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from basics.errors import UserError
 from captioner.folder import Captioner, load_captioner
-from model import Cache, ImageToTextModel
+from model import ImageToTextModel
 from networks.encoder import token_shape
+from networks.transformer_decoder import Cache
 
 
 @dataclass

@@ -1,59 +1,33 @@
 """Distillation: losses that pull the captioner towards a teacher's predictions, and the criteria that use them.
 
-    kd_loss(student, teacher, mask, temperature)                     # same vocabulary or labels: whole distributions
-    kd_loss(student, teacher[:, match_labels(ours, theirs)])         # of image classes (id2label), whatever their order
-    sparse_kl(logits, ids, probs, temperature)                       # the teacher's K likeliest tokens and a rest
-    criterion = caption_criterion(run)                               # cross-entropy, alone or with a teacher
+    sparse_kl(logits, ids, probs, temperature)              # the teacher's K likeliest tokens and a rest
+    criterion = DistillLoss(soft_targets, settings)         # cross-entropy blended with that
+    criterion = MomentumLoss(model, average, settings, progress, steps_per_epoch)
 
 Hinton et al. 2015 (arXiv 1503.02531) with the rest kept as one event, so that equal distributions have no gradient
 (renormalising the K likeliest would pull at them: arXiv 2503.16870).
 """
 
-import math
-from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basics.errors import UserError
-from losses.cross_entropy import CaptionLoss, RowLoss, caption_logits
+from basics.devices import Batch
+from basics.settings import Settings
+from losses.cross_entropy import CaptionLoss, caption_logits
+from losses.row_loss import LossOfRows
+from model import ImageToTextModel
 
 TINY = 1e-37  # probability below which float32 has none
+SoftTargets = Callable[[Batch], tuple[Tensor, Tensor, Tensor]]  # batch -> ids (N, K), probs (N, K), supervised (N,)
 
 
-def kd_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-    """KL divergence of the teacher's distribution from the student's, logits (..., V) each, times temperature ** 2.
-
-    The mean over rows where mask (...) holds, in nats; 0 where it holds nowhere. The teacher gets no gradient.
-    """
-    mask = torch.ones(student.shape[:-1], dtype=torch.bool, device=student.device) if mask is None else mask
-    rows = student[mask]  # (N, V)
-    return RowLoss.apply(rows, dense_kl(teacher.detach()[mask], temperature)) / max(1, len(rows))
-
-
-def match_labels(student: dict[int, str], teacher: dict[int, str]) -> list[int]:
-    """For each label of the student its place among the teacher's, both id2label as transformers has it.
-
-    Raises UserError where the names are not the same, and where their order differs and a name is there twice (ImageNet
-    has two classes "crane"): equal numbers would mean different things.
-    """
-    if student == teacher:
-        return list(range(len(student)))
-    places = {name: place for place, name in teacher.items()}
-    if differ := Counter(student.values()) - Counter(teacher.values()) or set(places) - set(student.values()):
-        raise UserError(
-            f"student and teacher have different labels, {len(student)} and {len(teacher)}, {min(differ)!r} for one; "
-            "expected a teacher trained on the same classes"
-        )
-    if len(places) < len(teacher):
-        raise UserError("labels in another order cannot be matched by name: some names are there twice")
-    return [places[student[place]] for place in range(len(student))]
-
-
-def dense_kl(teacher: Tensor, temperature: float) -> Callable:
-    """KL from the teacher's logits (N, V) over the same vocabulary, for loss.RowLoss."""
+def dense_kl(teacher: Tensor, temperature: float) -> LossOfRows:
+    """KL from the teacher's logits (N, V) over the same vocabulary, for row_loss.RowLoss."""
 
     def loss_of_rows(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         log_q = (logits / temperature).log_softmax(-1)
@@ -82,31 +56,46 @@ def sparse_kl(logits: Tensor, ids: Tensor, probs: Tensor, temperature: float = 1
     return temperature**2 * losses, gradients.mul_(temperature)
 
 
-def blend(plain: Callable, teaching: Callable, weights: Tensor) -> Callable:
-    """(1 - weight) of one loss and weight of the other for each row, weights (N,), for loss.RowLoss."""
+def blend(plain: LossOfRows, towards_teacher: LossOfRows, weights: Tensor) -> LossOfRows:
+    """(1 - weight) of one loss and weight of the other for each row, weights (N,), for row_loss.RowLoss."""
 
     def loss_of_rows(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         weight = weights[rows]
-        (losses, gradients), (more, pull) = plain(logits, rows), teaching(logits, rows)
+        (losses, gradients), (more, pull) = plain(logits, rows), towards_teacher(logits, rows)
         return losses.lerp(more, weight), gradients.lerp_(pull, weight[:, None])
 
     return loss_of_rows
 
 
 class DistillLoss(CaptionLoss):
-    """Cross-entropy blended with the KL of a teacher's predictions; `targets` gives those of a batch."""
+    """Cross-entropy blended with the KL of a teacher's predictions; `soft_targets` gives those of a batch."""
 
-    def __init__(self, targets: Callable, settings):
+    def __init__(self, soft_targets: SoftTargets, settings: Settings):
         super().__init__(settings.LABEL_SMOOTHING)
-        self.targets, self.alpha, self.temperature = targets, settings.DISTILL_ALPHA, settings.DISTILL_TEMPERATURE
+        self.soft_targets = soft_targets
+        self.alpha, self.temperature = settings.DISTILL_ALPHA, settings.DISTILL_TEMPERATURE
 
-    def taught(self, plain: Callable, model: nn.Module, batch: dict) -> Callable:
-        ids, probs, supervised = self.targets(batch)  # (N, K), (N, K), (N,)
+    def loss_of_rows(self, plain: LossOfRows, batch: Batch) -> LossOfRows:
+        ids, probs, supervised = self.soft_targets(batch)  # (N, K), (N, K), (N,)
         return blend(
             plain,
             lambda logits, rows: sparse_kl(logits, ids[rows], probs[rows], self.temperature),
             self.alpha * supervised,
         )
+
+
+class Average(Protocol):
+    """The moving average of a model's weights, as training.ema.WeightAverage is one."""
+
+    def applied(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Inside, the model has the averaged weights."""
+        ...
+
+
+class Steps(Protocol):
+    """What tells how far a run is."""
+
+    global_step: int
 
 
 class MomentumLoss(CaptionLoss):
@@ -116,53 +105,38 @@ class MomentumLoss(CaptionLoss):
     holds all there is; it predicts without dropout.
     """
 
-    def __init__(self, average, settings, progress, steps_per_epoch: int):
+    def __init__(
+        self, model: ImageToTextModel, average: Average, settings: Settings, progress: Steps, steps_per_epoch: int
+    ):
         super().__init__(settings.LABEL_SMOOTHING)
-        self.average, self.settings, self.progress, self.steps = average, settings, progress, steps_per_epoch
+        self.model, self.average, self.settings = model, average, settings
+        self.progress, self.steps = progress, steps_per_epoch
 
     @property
     def alpha(self) -> float:
         return self.settings.DISTILL_ALPHA * min(1.0, self.progress.global_step / self.steps)
 
-    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
-        return super().__call__(model, encoded(model, batch))
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        return super().__call__(model, self.encoded(batch))
 
-    def taught(self, plain: Callable, model: nn.Module, batch: dict) -> Callable:
-        teacher = self.predict(model, batch)  # (N, V)
+    def loss_of_rows(self, plain: LossOfRows, batch: Batch) -> LossOfRows:
+        teacher = self.predict(batch)  # (N, V)
         shares = torch.full((len(teacher),), self.alpha, device=teacher.device)
         return blend(plain, dense_kl(teacher, self.settings.DISTILL_TEMPERATURE), shares)
 
     @torch.no_grad()
-    def predict(self, model: nn.Module, batch: dict) -> Tensor:
-        with self.average.applied(model):
-            model.eval()
-            logits = caption_logits(model, batch)
-            model.train()
+    def predict(self, batch: Batch) -> Tensor:
+        with self.average.applied(self.model):
+            self.model.eval()
+            logits = caption_logits(self.model, batch)
+            self.model.train()
         torch.clear_autocast_cache()  # it knows parameters by object: the student would read the average's 16 bits
         return logits
 
-
-@torch.no_grad()
-def encoded(model: nn.Module, batch: dict) -> dict:
-    """The batch with what a frozen encoder makes of its pictures, so that two forward passes need it once."""
-    if batch["images"].ndim == 3 or any(parameter.requires_grad for parameter in model.encoder.parameters()):
-        return batch
-    return {**batch, "images": model.encoder(batch["images"])}
-
-
-def caption_criterion(run):
-    """The criterion of NUM_EPOCHS: cross-entropy, alone or with what a teacher predicts."""
-    settings = run.settings
-    if settings.DISTILL == "momentum":
-        steps = math.ceil(run.progress.num_pairs / settings.BATCH_SIZE / settings.GRADIENT_ACCUMULATION_STEPS)
-        return MomentumLoss(run.average, settings, run.progress, steps)
-    if run.teaching is None:
-        return CaptionLoss(settings.LABEL_SMOOTHING)
-    criterion = (
-        DistillLoss(run.teaching.targets, settings) if settings.DISTILL_ALPHA else CaptionLoss(settings.LABEL_SMOOTHING)
-    )
-    if settings.DISTILL_FEATURES:
-        from distillation.feature_distill import FeatureDistillLoss
-
-        return FeatureDistillLoss(criterion, run.teaching, settings)
-    return criterion
+    @torch.no_grad()
+    def encoded(self, batch: Batch) -> Batch:
+        """The batch with what a frozen encoder makes of its pictures, so that two forward passes need it once."""
+        encoder = self.model.encoder
+        if batch["images"].ndim == 3 or any(parameter.requires_grad for parameter in encoder.parameters()):
+            return batch
+        return {**batch, "images": encoder(batch["images"])}

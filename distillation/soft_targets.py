@@ -1,8 +1,8 @@
 """What a teacher predicts for each target of the training captions, in the student's vocabulary: cached, or made live.
 
-    lesson = make_lesson(teacher, captions, tokens, tokenizer)       # alignment and projection, from the captions
-    targets = CachedTargets(path, order, counts, top_k)              # a memory-mapped file of produce_targets()
-    targets = LiveTargets(teacher, lesson, dataset, settings)        # the teacher runs along, on the same crops
+    aligned = align_captions(teacher, captions, tokens, tokenizer)   # alignment and projection, from the captions
+    targets = CachedSoftTargets(path, order, counts, top_k)          # a memory-mapped file of produce_soft_targets()
+    targets = LiveSoftTargets(teacher, aligned, dataset, settings)   # the teacher runs along, on the same crops
     ids, probs, supervised = targets(batch)                          # (N, K), (N, K), (N,) for a batch's N targets
 
 All that has to do with the teacher's vocabulary ends here. supervised is 1 where the teacher's prediction is for the
@@ -18,18 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basics.devices import autocast
+from basics.devices import Batch, autocast
 from basics.settings import Settings
+from dataset import ImageTextDataset, SplitPictures
 from distillation.alignment import Projection, align, target_starts
 from distillation.teacher import Teacher
-from tokenizer import CaptionTokenizer
+from tokenizer import Tokenizer
 
 PICTURES = 8  # that the teacher looks at together
 KINDS = {"ids": np.int64, "probs": np.float32, "supervised": np.float32}  # of what a batch gets
 
 
 @dataclass
-class Lesson:
+class AlignedCaptions:
     """The teacher's tokens of each caption row, the places of our targets among its own, and the projection."""
 
     rows: list[list[int]]
@@ -42,13 +43,13 @@ class Lesson:
         return sum(place >= 0 for row in self.places for place in row) / sum(map(len, self.places))
 
 
-def make_lesson(
+def align_captions(
     teacher: Teacher,
     captions: list[str],
-    tokens: list,
-    tokenizer: CaptionTokenizer,
+    tokens: list[np.ndarray],
+    tokenizer: Tokenizer,
     projection: Projection | None = None,
-) -> Lesson:
+) -> AlignedCaptions:
     """Align captions with their student tokens, <s> and </s> included, perhaps cut; no projection: it is counted."""
     rows, starts = teacher.encode(captions)
     shared = teacher.shares_vocabulary(tokenizer)
@@ -68,7 +69,7 @@ def make_lesson(
             if place >= 0
         )
         projection = Projection.count(pairs, len(tokenizer))
-    return Lesson(rows, places, projection)
+    return AlignedCaptions(rows, places, projection)
 
 
 def same_places(ours: list[int], theirs: list[int]) -> list[int]:
@@ -78,16 +79,16 @@ def same_places(ours: list[int], theirs: list[int]) -> list[int]:
     return [place if place < len(theirs) - 1 else -1 for place in range(len(ours) - 1)]
 
 
-def in_our_words(lesson: Lesson, rows: list[int], probs: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+def in_our_words(aligned: AlignedCaptions, rows: list[int], probs: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """The teacher's predictions for these caption rows, (M, V_teacher), at our targets and in our vocabulary.
 
     -> ids (N, K), probs (N, K), supervised (N,)
     """
-    lengths = [len(lesson.rows[row]) - 1 for row in rows]
+    lengths = [len(aligned.rows[row]) - 1 for row in rows]
     first = np.cumsum([0, *lengths[:-1]])  # where each caption's predictions start
-    places = [start + place if place >= 0 else -1 for start, row in zip(first, rows) for place in lesson.places[row]]
+    places = [start + place if place >= 0 else -1 for start, row in zip(first, rows) for place in aligned.places[row]]
     places = torch.tensor(places, device=probs.device)  # (N,)
-    mass, ids = lesson.projection(probs[places.clamp_min(0)]).topk(top_k)
+    mass, ids = aligned.projection(probs[places.clamp_min(0)]).topk(top_k)
     supervised = (places >= 0).float()
     return ids, mass * supervised[:, None], supervised
 
@@ -98,15 +99,15 @@ def in_parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
         yield numbers[start : start + PICTURES]
 
 
-def whole_pictures(teacher: Teacher, dataset, numbers: Sequence[int]) -> Tensor:
+def whole_pictures(teacher: Teacher, pictures: SplitPictures, numbers: Sequence[int]) -> Tensor:
     """Pictures without augmentation, through the teacher's own preprocessing."""
-    return teacher.pixels([dataset.image(number, 0) for number in numbers])
+    return teacher.pixels([pictures.image(number, 0) for number in numbers])
 
 
 def predictions(
     teacher: Teacher,
-    lesson: Lesson,
-    dataset,
+    aligned: AlignedCaptions,
+    dataset: ImageTextDataset,
     rows_of: list[list[int]],
     numbers: Sequence[int],
     dtype: torch.dtype,
@@ -115,7 +116,7 @@ def predictions(
     """The caption rows of whole pictures, and what the teacher predicts for them in its own words (M, V_teacher)."""
     rows = [row for number in numbers for row in rows_of[number]]
     index = [i for i, number in enumerate(numbers) for _ in rows_of[number]]
-    pixels, theirs = whole_pictures(teacher, dataset, numbers), [lesson.rows[row] for row in rows]
+    pixels, theirs = whole_pictures(teacher, dataset.pictures, numbers), [aligned.rows[row] for row in rows]
     with autocast(teacher.device, dtype):
         return rows, teacher.probabilities(pixels, theirs, index, temperature)
 
@@ -125,22 +126,27 @@ def record(top_k: int) -> np.dtype:
     return np.dtype([("ids", "<u4", top_k), ("probs", "<f2", top_k), ("supervised", "?")])
 
 
-def produce_targets(
-    teacher: Teacher, lesson: Lesson, dataset, settings: Settings, dtype: torch.dtype, done: int
+def produce_soft_targets(
+    teacher: Teacher,
+    aligned: AlignedCaptions,
+    dataset: ImageTextDataset,
+    settings: Settings,
+    dtype: torch.dtype,
+    done: int,
 ) -> Iterator[tuple[int, bytes]]:
     """The records of the pictures after the first `done`, a few pictures at a time: whole pictures, no augmentation."""
     rows_of = dataset.captions_by_image()
-    for numbers in in_parts(range(done, len(dataset.names))):
-        rows, probs = predictions(teacher, lesson, dataset, rows_of, numbers, dtype, settings.DISTILL_TEMPERATURE)
-        found = in_our_words(lesson, rows, probs, settings.DISTILL_TOP_K)
+    for numbers in in_parts(range(done, len(dataset.pictures.names))):
+        rows, probs = predictions(teacher, aligned, dataset, rows_of, numbers, dtype, settings.DISTILL_TEMPERATURE)
+        found = in_our_words(aligned, rows, probs, settings.DISTILL_TOP_K)
         records = np.empty(len(found[0]), record(settings.DISTILL_TOP_K))
         for name, values in zip(records.dtype.names, found):
             records[name] = values.cpu()
         yield len(numbers), records.tobytes()
 
 
-class CachedTargets:
-    """Targets from the file of produce_targets(), which has the caption rows in `order`, `counts` targets each."""
+class CachedSoftTargets:
+    """Targets from the file of produce_soft_targets(), which has the caption rows in `order`, `counts` targets each."""
 
     def __init__(self, path: Path, order: list[int], counts: list[int], top_k: int):
         self.path, self.top_k = path, top_k
@@ -152,31 +158,31 @@ class CachedTargets:
     def records(self) -> np.memmap:
         return np.memmap(self.path, record(self.top_k), "r")
 
-    def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         rows = batch["caption_numbers"].tolist()
         found = np.concatenate([self.records[self.first[r] : self.first[r] + self.counts[r]] for r in rows])
         device = batch["target_tokens"].device
         return tuple(torch.from_numpy(found[name].astype(kind)).to(device) for name, kind in KINDS.items())
 
 
-class LiveTargets:
+class LiveSoftTargets:
     """Targets made for each batch by the teacher, which sees the crops of the student's pictures."""
 
-    def __init__(self, teacher: Teacher, lesson: Lesson, dataset, settings: Settings):
-        self.teacher, self.lesson, self.dataset = teacher, lesson, dataset
+    def __init__(self, teacher: Teacher, aligned: AlignedCaptions, dataset: ImageTextDataset, settings: Settings):
+        self.teacher, self.aligned, self.dataset = teacher, aligned, dataset
         self.top_k, self.temperature = settings.DISTILL_TOP_K, settings.DISTILL_TEMPERATURE
 
-    def __call__(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         numbers, rows = batch["image_numbers"].tolist(), batch["caption_numbers"].tolist()
         pixels = shown_pixels(self.teacher, self.dataset, batch)
         place = {number: i for i, number in enumerate(numbers)}
         index = [place[self.dataset.image_of(row)] for row in rows]
-        theirs = [self.lesson.rows[row] for row in rows]
+        theirs = [self.aligned.rows[row] for row in rows]
         probs = self.teacher.probabilities(pixels, theirs, index, self.temperature)
-        return in_our_words(self.lesson, rows, probs, self.top_k)
+        return in_our_words(self.aligned, rows, probs, self.top_k)
 
 
-def shown_pixels(teacher: Teacher, dataset, batch: dict) -> Tensor:
+def shown_pixels(teacher: Teacher, dataset: ImageTextDataset, batch: Batch) -> Tensor:
     """The crops of a batch's pictures, through the teacher's own preprocessing."""
     numbers = batch["image_numbers"].tolist()
-    return teacher.pixels([dataset.image(number, dataset.view(number)) for number in numbers])
+    return teacher.pixels([dataset.shown_image(number) for number in numbers])

@@ -24,11 +24,15 @@ from basics.errors import UserError
 from basics.hub_files import may_be_hub_id
 from captioner.folder import Captioner, load_captioner
 from distillation.alignment import target_starts
-from networks.encoder import prepare_pixels, quiet_transformers
-from networks.git import LONGEST, caption_logits, load_git
+from networks.encoder import ImageProcessor, prepare_pixels, quiet_transformers
+from networks.git import LONGEST, git_logits, load_git
 from networks.search import DecodingOptions
-from tokenizer import END, PAD, START, UNK, CaptionTokenizer
+from tokenizer import END, PAD, START, UNK, CaptionTokenizer, Tokenizer
 
+CAPTIONS_ONLY = (
+    "this teacher is neither GIT nor a captioner of this project and can give captions only: set DISTILL_CAPTIONS, and "
+    "DISTILL_ALPHA to 0"
+)
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
 
 
@@ -41,8 +45,9 @@ class Teacher:
     student has it that takes it.
     """
 
+    predicts = True  # the next tokens of given captions, and not only captions of its own
     model: nn.Module
-    image_processor: object
+    image_processor: ImageProcessor
     caption_tokenizer: CaptionTokenizer
     vocab_size: int
     pad_id: int
@@ -83,7 +88,7 @@ class Teacher:
         options = DecodingOptions(self.longest, beams, num_captions=num_captions)
         return [[text for text, _ in row] for row in self.caption_pixels(pixels, options)]
 
-    def shares_vocabulary(self, tokenizer: CaptionTokenizer) -> bool:
+    def shares_vocabulary(self, tokenizer: Tokenizer) -> bool:
         return self.vocab_size == len(tokenizer) and self.caption_tokenizer.hash == tokenizer.hash
 
 
@@ -113,7 +118,7 @@ class GenerativeImageTextTeacher(Teacher):
         return found["input_ids"], target_starts(caption, found["offset_mapping"][1:-1], continues)
 
     def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
-        return caption_logits(self.model, pixels, tokens, image_index)[mask]
+        return git_logits(self.model, pixels, tokens, image_index)[mask]
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -148,6 +153,8 @@ class CaptionerTeacher(Teacher):
 class CaptionsTeacher(Teacher):
     """Any other captioner of transformers (BLIP, ViT with GPT-2, ...): its captions can be learned, no predictions."""
 
+    predicts = False
+
     def __init__(self, name: str | Path, device: torch.device):
         try:
             with quiet_transformers():
@@ -161,10 +168,7 @@ class CaptionsTeacher(Teacher):
         self.tokenizer = tokenizer
 
     def spans(self, caption: str) -> tuple[list[int], list[int]]:
-        raise UserError(
-            f"a teacher of type {self.model.config.model_type!r} can give captions only: set DISTILL_CAPTIONS, and "
-            "DISTILL_ALPHA to 0"
-        )
+        raise UserError(CAPTIONS_ONLY)
 
     @property
     def caption_tokenizer(self) -> CaptionTokenizer:
@@ -188,13 +192,35 @@ class CaptionsTeacher(Teacher):
 
 
 def load_teacher(name: str, device: torch.device) -> Teacher:
-    """The teacher of TEACHER_MODEL_NAME, frozen. Raises UserError."""
+    """The teacher of that name, frozen. Raises UserError."""
     path = locate(name)
-    kind = "image-to-text" if path.is_file() else model_type(path)
-    return KINDS.get(kind, CaptionsTeacher)(path, device)
+    return kind_of(path)(path, device)
 
 
-KINDS = {"image-to-text": CaptionerTeacher, "git": GenerativeImageTextTeacher}  # by the model_type of config.json
+# by the model_type of config.json, as transformers has it; all others give captions
+KINDS: dict[str, type[Teacher]] = {"image-to-text": CaptionerTeacher, "git": GenerativeImageTextTeacher}
+
+
+def kind_of(path: Path) -> type[Teacher]:
+    return KINDS.get("image-to-text" if path.is_file() else model_type(path), CaptionsTeacher)
+
+
+class LazyTeacher:
+    """A teacher that is loaded once, when it is first needed: what it said may lie on the disk already."""
+
+    def __init__(self, name: str, device: torch.device):
+        self.name, self.device = name, device
+        self.path = locate(name)
+        self.kind = kind_of(self.path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.path)
+
+    @cached_property
+    def loaded(self) -> Teacher:
+        with torch.random.fork_rng():  # dropout must not depend on whether the teacher was needed
+            return self.kind(self.path, self.device)
 
 
 def wordpieces(tokenizer) -> CaptionTokenizer:
@@ -210,11 +236,6 @@ def wordpieces(tokenizer) -> CaptionTokenizer:
             f"the teacher's tokenizer cannot be taken over ({error}): expected WordPiece as BERT has it, with [PAD], "
             "[CLS], [SEP] and [UNK]; train with TOKENIZER bpe"
         ) from error
-
-
-def teacher_tokenizer(name: str) -> CaptionTokenizer:
-    """The vocabulary of TEACHER_MODEL_NAME, for a student that shares it. Raises UserError."""
-    return load_teacher(name, torch.device("cpu")).caption_tokenizer
 
 
 def locate(name: str) -> Path:
@@ -245,9 +266,9 @@ def model_type(folder: Path) -> str:
         raise UserError(f"{folder} is no teacher: it has no config.json with a model_type; {EXPECTED}") from error
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(path: Path) -> str:
     """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
-    path, found = locate(name), hashlib.sha256()
+    found = hashlib.sha256()
     if path.is_dir():
         model_type(path)  # says so before a folder that is none is read whole
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):

@@ -1,6 +1,6 @@
 """Self-critical sequence training: the model is rewarded for the CIDEr-D of captions it samples itself.
 
-    criterion = ScstLoss(references, tokenizer, settings)
+    criterion = SelfCriticalLoss(model, references, tokenizer, settings)
     loss, count = criterion(model, batch)
 
 Rennie et al. 2017 (arXiv 1612.00563); the baseline of a sample is the mean reward of the picture's other samples (Luo
@@ -12,46 +12,52 @@ training references, so the reward never sees another split.
 import torch
 from torch import Tensor, nn
 
+from basics.devices import Batch
 from basics.settings import Settings
-from networks.search import DecodingOptions, generate
+from model import ImageToTextModel
+from networks.search import Caption, DecodingOptions, generate
 from scoring.metrics import CiderD
 from scoring.penn_treebank import words
-from tokenizer import CaptionTokenizer
+from tokenizer import Tokenizer
 
 
-class ScstLoss:
-    """A criterion like loss.CaptionLoss: its value is minus the mean reward, its gradient REINFORCE's."""
+class SelfCriticalLoss:
+    """A Criterion: its value is minus the mean reward, its gradient REINFORCE's."""
 
     name = "negative_reward"
 
-    def __init__(self, references: list[list[str]], tokenizer: CaptionTokenizer, settings: Settings):
+    def __init__(self, model: ImageToTextModel, references: list[list[str]], tokenizer: Tokenizer, settings: Settings):
         self.cider = CiderD([[words(reference) for reference in row] for row in references])
-        self.tokenizer, self.greedy = tokenizer, settings.SCST_BASELINE == "greedy"
+        self.model, self.tokenizer, self.greedy = model, tokenizer, settings.SCST_BASELINE == "greedy"
         self.num_samples = settings.SCST_SAMPLES
         self.alone = DecodingOptions(settings.MAX_SEQ_LEN)
         how = {"beam_size": self.num_samples} if settings.SCST_SAMPLING == "beam" else {"temperature": 1.0}
         self.several = DecodingOptions(settings.MAX_SEQ_LEN, num_captions=self.num_samples, **how)
 
-    def __call__(self, model: nn.Module, batch: dict) -> tuple[Tensor, int]:
-        """batch of dataset.collate_fn -> (loss times its N target tokens, N), in the form of CaptionLoss."""
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """batch of dataset.collate_fn -> (loss times its N target tokens, N), which the loop divides by."""
         numbers = batch["image_numbers"].tolist()
         with torch.no_grad():
-            samples, rewards, baseline = self.explore(model, batch["images"], numbers)
+            samples, rewards, baseline = self.explore(batch["images"], numbers)
         advantage = (rewards - baseline).flatten()  # (B,)
-        tokens, mask = self.pad(samples, model.device)
+        tokens, mask = self.pad(samples, batch["images"].device)
         logits = model(batch["images"], tokens[:, :-1], None, mask)  # (N, V)
         log_probs = logits.float().log_softmax(-1).gather(1, tokens[:, 1:][mask][:, None])[:, 0]  # (N,)
         weights = advantage.to(log_probs.device)[:, None].expand(mask.shape)[mask]
         loss = -(weights * log_probs).mean()
-        count = int(batch["target_mask"].sum())
+        count = self.count(batch)
         return count * (loss + (-rewards.mean().to(loss.device) - loss).detach()), count
 
-    def record(self, mean: float) -> dict:
+    def count(self, batch: Batch) -> int:
+        return int(batch["target_mask"].sum())
+
+    def record(self, mean: float) -> dict[str, float | None]:
         """The mean over an epoch's tokens as its record calls it: no loss, but a reward, CIDEr-D from 0 to 10."""
         return {"train_loss": None, "train_reward": -mean}
 
-    def explore(self, model: nn.Module, images: Tensor, numbers: list[int]) -> tuple[list, Tensor, Tensor]:
+    def explore(self, images: Tensor, numbers: list[int]) -> tuple[list[Caption], Tensor, Tensor]:
         """Samples of each image, their rewards (U, K), and the baseline (U, K) or (U, 1); with dropout off."""
+        model = self.model
         was_training = model.training
         model.eval()
         image_tokens = model.encode(images)
@@ -64,7 +70,7 @@ class ScstLoss:
         model.train(was_training)
         return [caption for row in samples for caption in row], rewards, baseline
 
-    def reward(self, captions: list, numbers: list[int]) -> Tensor:
+    def reward(self, captions: list[list[Caption]], numbers: list[int]) -> Tensor:
         """CIDEr-D (U, K) of Captions; one that never ended gets nothing, so that ending is learned too."""
         return torch.tensor(
             [
@@ -73,7 +79,7 @@ class ScstLoss:
             ]
         )
 
-    def pad(self, samples: list, device: torch.device) -> tuple[Tensor, Tensor]:
+    def pad(self, samples: list[Caption], device: torch.device) -> tuple[Tensor, Tensor]:
         """Captions -> tokens (B, T + 1) with <s> and </s>, and the mask (B, T) of the targets."""
         rows = [[self.tokenizer.start_id, *c.tokens, *[self.tokenizer.end_id] * c.finished] for c in samples]
         tokens = torch.full((len(rows), max(map(len, rows))), self.tokenizer.pad_id)

@@ -1,6 +1,5 @@
-"""Vision encoders: any model AutoModel loads, or a small ViT from scratch, as images -> image tokens.
+"""A vision encoder: any model of AutoModel's as images -> image tokens; networks/encoders.py has where they come from.
 
-    encoder, image_processor = load_encoder(settings)   # from a Hub id, a folder, or "scratch"
     image_tokens = encoder(images)                      # (U, 3, H, W) -> (U, S, E)
     files = describe_encoder(encoder, image_processor)  # {"config.json": "...", ...}: enough to build both again
     encoder, image_processor = rebuild_encoder(files)   # same shapes, weights still to be loaded; needs no network
@@ -11,18 +10,29 @@ U images, S image tokens (patches or cells of the last feature map), E encoder w
 import contextlib
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import transformers
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from basics.errors import UserError
-from basics.settings import Settings
 
 UNUSED_PARTS = ("pooler", "head")  # read a summary vector off the tokens, which a captioner has no use for
+
+
+class ImageProcessor(Protocol):
+    """A model's own preprocessing, as transformers has it: pictures -> {"pixel_values": (U, 3, H, W)}."""
+
+    def __call__(self, images: list[Image.Image], *, return_tensors: str) -> Mapping[str, Tensor]: ...
+
+    def save_pretrained(self, save_directory: str) -> object: ...
+
+    def to_dict(self) -> dict: ...
 
 
 class VisionEncoder(nn.Module):
@@ -112,89 +122,7 @@ def set_mode(module: nn.Module, mode: bool) -> None:
         set_mode(child, module.training)
 
 
-def load_encoder(settings: Settings) -> tuple[VisionEncoder, object]:
-    """The encoder of ENCODER_MODEL_NAME with its weights, and its image processor. Raises UserError."""
-    if settings.ENCODER_MODEL_NAME == "scratch":
-        encoder, image_processor = scratch_encoder(settings)
-    else:
-        encoder, image_processor = pretrained_encoder(settings.ENCODER_MODEL_NAME)
-        if settings.ENCODER_IMAGE_SIZE is not None:
-            image_processor = squashing_processor(encoder, image_processor, settings.ENCODER_IMAGE_SIZE)
-    encoder.set_trainable(settings.ENCODER_TRAINABLE)
-    return encoder, image_processor
-
-
-def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, object]:
-    side = settings.SCRATCH_IMAGE_SIZE
-    config = ViTConfig(
-        image_size=side,
-        patch_size=settings.SCRATCH_PATCH_SIZE,
-        hidden_size=settings.SCRATCH_EMBED_DIM,
-        num_hidden_layers=settings.SCRATCH_LAYERS,
-        num_attention_heads=settings.SCRATCH_HEADS,
-        intermediate_size=4 * settings.SCRATCH_EMBED_DIM,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    encoder = VisionEncoder(AutoModel.from_config(config))
-    with torch.no_grad():
-        encoder.backbone.embeddings.position_embeddings[0, 1:] = position_waves(
-            side // config.patch_size, config.hidden_size
-        )
-    return encoder, ViTImageProcessor(size={"height": side, "width": side})
-
-
-def position_waves(grid: int, width: int) -> Tensor:
-    """Sine and cosine waves along x and y, (grid * grid, width): where positions start before they are learned.
-
-    Small random positions take a ViT from scratch long to notice (Beyer et al. 2022, arXiv 2205.01580, use these).
-    """
-    frequencies = 1 / 10_000 ** (torch.arange(-(-width // 4)) / (width / 4))
-    angles = torch.arange(grid)[:, None] * frequencies  # (grid, width / 4)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (grid, width / 2)
-    rows, columns = waves[:, None].expand(grid, grid, -1), waves[None].expand(grid, grid, -1)
-    return torch.cat([rows, columns], dim=2).flatten(0, 1)[:, :width]
-
-
-def pretrained_encoder(name: str) -> tuple[VisionEncoder, object]:
-    try:
-        with quiet_transformers():
-            image_processor = AutoImageProcessor.from_pretrained(name)
-            # the dtype is said because many Hub checkpoints are stored in fp16 and would load so
-            backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
-    except Exception as error:  # a wrong folder or file fails in as many ways as there are models
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"cannot load the encoder {name!r}: {reason} Expected a Hub id that can be reached, a local "
-            "folder with config.json and weights, or 'scratch' (--encoder-model-name)"
-        ) from error
-    encoder = VisionEncoder(backbone)
-    used = {name for name, _ in backbone.named_parameters()}
-    missing = [key for key in report["missing_keys"] if key in used and not is_text(key)]
-    if missing:
-        raise UserError(
-            f"the weights of encoder {name!r} lack {len(missing)} tensors, {missing[0]} first: "
-            "the file does not belong to its config.json"
-        )
-    return encoder, image_processor
-
-
-def squashing_processor(encoder: VisionEncoder, image_processor, side: int):
-    """The same preprocessing for whole pictures of one size: no cropping, which loses what captions speak of."""
-    config = encoder.backbone.config
-    if hasattr(config, "pretrained_cfg"):  # timm's, where the encoder's own config.json describes the preprocessing
-        config.pretrained_cfg |= {"input_size": [3, side, side], "crop_pct": 1.0, "crop_mode": "squash"}
-        return type(image_processor)(config.pretrained_cfg, config.architecture)
-    image_processor.size = {"height": side, "width": side}
-    image_processor.do_resize, image_processor.do_center_crop = True, False
-    return image_processor
-
-
-def is_text(key: str) -> bool:
-    return key.startswith(("text_model.", "text_projection", "visual_projection", "logit_"))
-
-
-def describe_encoder(encoder: VisionEncoder, image_processor) -> dict[str, str]:
+def describe_encoder(encoder: VisionEncoder, image_processor: ImageProcessor) -> dict[str, str]:
     """File name -> JSON text of the encoder's architecture and preprocessing."""
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         encoder.backbone.config.save_pretrained(folder)
@@ -206,7 +134,7 @@ def describe_encoder(encoder: VisionEncoder, image_processor) -> dict[str, str]:
     return {**files, "config.json": json.dumps(config, indent=2)}
 
 
-def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, object]:
+def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, ImageProcessor]:
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         for name, text in files.items():
             (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
@@ -215,12 +143,12 @@ def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, object]:
         return VisionEncoder(AutoModel.from_config(config, dtype=torch.float32)), image_processor
 
 
-def prepare_pixels(image_processor, images: list[Image.Image]) -> Tensor:
+def prepare_pixels(image_processor: ImageProcessor, images: list[Image.Image]) -> Tensor:
     """RGB pictures through the encoder's own preprocessing, -> (U, 3, H, W)."""
     return image_processor(images=images, return_tensors="pt")["pixel_values"]
 
 
-def token_shape(encoder: VisionEncoder, image_processor) -> tuple[int, int]:
+def token_shape(encoder: VisionEncoder, image_processor: ImageProcessor) -> tuple[int, int]:
     """(S, E) of the tokens that one picture becomes, found by encoding a blank one."""
     was_training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
@@ -237,7 +165,7 @@ def token_shape(encoder: VisionEncoder, image_processor) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def quiet_transformers():
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' progress bars and load reports off the screen; what matters in them is checked here."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()

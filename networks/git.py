@@ -2,7 +2,7 @@
 
     parts = load_git("microsoft/git-base-coco")                 # a Hub id, a folder of transformers, or one of save_git
     parts = build_git(encoder, image_processor, train_wordpiece(captions, 6000), hidden_size=384, ...)
-    logits = caption_logits(parts.model, pixels, token_ids, image_index)       # what comes after each token
+    logits = git_logits(parts.model, pixels, token_ids, image_index)       # what comes after each token
     rows = parts.caption_pixels(pixels, DecodingOptions(beam_size=3))          # for each picture (text, Caption) pairs
     save_git(parts, folder)                                     # of build_git: encoder and vocabulary included
 
@@ -150,10 +150,10 @@ def build_git(
         eos_token_id=tokenizer.sep_token_id,
         **{MARK: "encoder"},
     )
-    return GitParts(assemble(config, encoder, image_processor), tokenizer, image_processor)
+    return GitParts(put_around(config, encoder, image_processor), tokenizer, image_processor)
 
 
-def assemble(config: GitConfig, encoder: VisionEncoder, image_processor) -> GitForCausalLM:
+def put_around(config: GitConfig, encoder: VisionEncoder, image_processor) -> GitForCausalLM:
     """GIT with the encoder in the place of its own."""
     model = GitForCausalLM(config).float()
     model.git.image_encoder = ImageEncoder(encoder)
@@ -193,7 +193,7 @@ def load_git(name: str | Path) -> GitParts:
     folder = Path(name)
     try:
         with quiet_transformers():
-            parts = from_folder(folder) if is_ours(folder) else from_transformers(str(name))
+            parts = load_saved_git(folder) if is_saved_git(folder) else load_plain_git(str(name))
     except UserError:
         raise
     except Exception as error:  # a wrong folder or file fails in as many ways as there are files
@@ -204,12 +204,12 @@ def load_git(name: str | Path) -> GitParts:
     return parts
 
 
-def is_ours(folder: Path) -> bool:
+def is_saved_git(folder: Path) -> bool:
     config = folder / "config.json"
     return (folder / "encoder").is_dir() or config.is_file() and f'"{MARK}"' in config.read_text(encoding="utf-8")
 
 
-def from_transformers(name: str) -> GitParts:
+def load_plain_git(name: str) -> GitParts:
     model_type = AutoConfig.from_pretrained(name).model_type
     if model_type != "git":
         raise UserError(f"{name!r} is a model of type {model_type!r}, not GIT; {EXPECTED}")
@@ -221,12 +221,12 @@ def from_transformers(name: str) -> GitParts:
     return GitParts(model, processor.tokenizer, processor.image_processor)
 
 
-def from_folder(folder: Path) -> GitParts:
+def load_saved_git(folder: Path) -> GitParts:
     if missing := [name for name in FILES if not (folder / name).is_file()]:
         raise UserError(f"the GIT model {folder} lacks {', '.join(missing)}; {EXPECTED}")
     encoder_files = {p.name: p.read_text(encoding="utf-8") for p in (folder / "encoder").glob("*.json")}
     encoder, image_processor = rebuild_encoder(encoder_files)
-    model = assemble(GitConfig.from_pretrained(folder), encoder, image_processor)
+    model = put_around(GitConfig.from_pretrained(folder), encoder, image_processor)
     model.load_state_dict(load_file(folder / "model.safetensors"))  # strict, and in float32 whatever the file has
     return GitParts(model, BertTokenizer.from_pretrained(folder), image_processor)
 
@@ -243,7 +243,7 @@ def check_tokenizer(parts: GitParts, name: str) -> None:
         raise UserError(f"the tokenizer of {name!r} has no [CLS] or no [SEP], between which GIT's captions stand")
 
 
-def caption_logits(model: GitForCausalLM, pixels: Tensor, token_ids: Tensor, image_index: Tensor) -> Tensor:
+def git_logits(model: GitForCausalLM, pixels: Tensor, token_ids: Tensor, image_index: Tensor) -> Tensor:
     """pixels (U, 3, H, W), captions (B, T) from [CLS] on, the image (B,) of each -> logits (B, T, V) of what follows.
 
     Captions are padded at their end. Images, the most of the work, run once each, however many captions they have.

@@ -1,6 +1,6 @@
 """The outputs of named modules while a model runs, for losses between features inside a student and its teacher.
 
-with Tap(model, ["encoder.backbone.layers.3"]) as features:
+with ActivationHooks(model, ["encoder.backbone.layers.3"]) as features:
     loss = criterion(model(images), features["encoder.backbone.layers.3"])  # (U, S, E), part of the graph
     loss.backward()
     features.clear()  # else the activations of a step live until the next one
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from basics.errors import UserError
 
 
-class Tap:
+class ActivationHooks:
     """Context manager -> dict of module name -> its last output; hooks and activations are gone when it ends.
 
     Of a module that returns a tuple or a transformers ModelOutput, the first tensor. A module that runs twice leaves
     its last output, a second time in backward() under activation checkpointing too: compute the loss before backward.
     Whatever then works in place on an output, such as nn.ReLU(inplace=True), changes it here too.
-    torch.compile: enter first, then compile, and keep one Tap as long as the compiled model; hooks that come after its
-    first call are silently left out. Clear the features after each step: a filled dict makes it compile again.
-    DistributedDataParallel: tap the module inside it.
+    torch.compile: enter first, then compile, and keep one as long as the compiled model; hooks after its first call
+    are silently left out. Clear the features after each step: a filled dict makes it compile again.
+    DistributedDataParallel: give it the module inside.
     """
 
     def __init__(self, model: nn.Module, names: Iterable[str]):
@@ -70,4 +70,4 @@ def first_tensor(output) -> Tensor:
     for value in output.values() if isinstance(output, dict) else output:
         if isinstance(value, Tensor):
             return value
-    raise TypeError(f"a tapped module must return a tensor first of all, got {type(output).__name__} without one")
+    raise TypeError(f"a hooked module must return a tensor first of all, got {type(output).__name__} without one")

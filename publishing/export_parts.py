@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from caption_onnx import ExportedCaptioner
-from model import Cache, ImageToTextModel
+from model import ImageToTextModel
+from networks.transformer_decoder import Cache
 
 SHARED = "decoder.weights"  # the decoder's weights, stored once for prefill.onnx and step.onnx
 SMALL = 1024  # weights of fewer numbers, or bytes, stay as and where they are

@@ -12,6 +12,6 @@ def git(tmp_path_factory):
 
 @pytest.fixture
 def made(tmp_path, git, monkeypatch):
-    """A teacher, a run and its datasets."""
+    """A teacher, a student and its datasets."""
     monkeypatch.chdir(tmp_path)
     return make_all(git)

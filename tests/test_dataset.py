@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
-from dataset import CaptionBatchSampler, ImageTextDataset, augment, collate_fn, cut, make_loader, start_epoch
+from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn, cut
 from sources.images import ImageError
 
 
@@ -24,16 +24,17 @@ def data(tmp_path):
 
 def make_dataset(data, split="train", **settings):
     processor = ViTImageProcessor(size={"height": 16, "width": 16})
-    return ImageTextDataset(data, split, tiny_tokenizer(), processor, tiny_settings(**settings))
+    settings = tiny_settings(**settings)
+    return ImageTextDataset(SplitPictures(data, split, processor, settings), tiny_tokenizer(), settings)
 
 
 def loader_of(data, **settings):
     settings = {"BATCH_SIZE": 4, **settings}
-    return make_loader(make_dataset(data, **settings), tiny_settings(**settings), 0, shuffle=True)
+    return PairLoader(make_dataset(data, **settings), tiny_settings(**settings), 0, shuffle=True)
 
 
 def same_batch(a, b):
-    return all(a[name] is b[name] is None or torch.equal(a[name], b[name]) for name in a)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_every_caption_of_every_image_is_one_example(data):
@@ -89,6 +90,13 @@ def test_augmentation_is_a_function_of_its_seed_and_leaves_the_global_generator_
     assert np.array_equal(one, same) and not np.array_equal(one, other) and torch.equal(before, torch.get_rng_state())
 
 
+def test_augmentation_leaves_the_generators_of_other_devices_alone(monkeypatch):
+    for device in (torch.cuda, torch.mps):  # what torch.manual_seed() would call where such a device is
+        monkeypatch.setattr(device, "manual_seed", lambda _: pytest.fail("a device was seeded"))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU was seeded"))
+    augment(Image.linear_gradient("L").convert("RGB"), (1, 0, 0))
+
+
 def test_only_training_pictures_are_augmented(data):
     plain, augmented = make_dataset(data), make_dataset(data, AUGMENT=True)
     assert not torch.equal(plain.images([3]), augmented.images([3]))
@@ -97,10 +105,8 @@ def test_only_training_pictures_are_augmented(data):
 
 def test_workers_under_spawn_bring_the_same_batches(data):
     loaders = [loader_of(data, AUGMENT=True, NUM_WORKERS=workers) for workers in (0, 2)]
-    loaders[1].multiprocessing_context = "spawn"
-    for loader in loaders:
-        start_epoch(loader, epoch=3, start_batch=1)
-    here, spawned = (list(loader) for loader in loaders)
+    loaders[1].loader.multiprocessing_context = "spawn"
+    here, spawned = (list(loader.batches(epoch=3, start=1)) for loader in loaders)
     assert len(here) == len(spawned) > 0
     assert all(map(same_batch, here, spawned))
 
@@ -108,7 +114,7 @@ def test_workers_under_spawn_bring_the_same_batches(data):
 def test_iterating_leaves_the_generator_of_dropout_alone(data):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    list(loader_of(data))
+    list(loader_of(data).batches())
     assert torch.equal(before, torch.get_rng_state())
 
 

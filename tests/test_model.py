@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from losses.cross_entropy import CaptionLoss
-from model import Attention, Dropout
+from networks.transformer_decoder import Attention, Dropout
 
 
 def inputs(images: int = 2, length: int = 6):

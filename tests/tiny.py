@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModel, ViTConfig, ViTImageProcessor
 
 from basics.settings import Settings, load_settings
-from model import ImageToTextModel
-from networks.encoder import VisionEncoder, load_encoder, token_shape
+from model import ImageToTextModel, make_model
+from networks.encoder import VisionEncoder
+from networks.encoders import load_encoder
 from tokenizer import CaptionTokenizer, train_tokenizer
-from training.run import make_model
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"  # real pictures and weights, only on machines that have them
@@ -111,7 +111,7 @@ def save_tiny_vit(folder: Path) -> Path:
 
 
 def wrap(encoder: VisionEncoder, image_processor, settings: Settings) -> ImageToTextModel:
-    return make_model(encoder, token_shape(encoder, image_processor)[1], tiny_tokenizer(), settings).eval()
+    return make_model(encoder, image_processor, tiny_tokenizer(), settings).eval()
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Resumable checkpoints: one dict of tensors and plain types, whole on disk or not there at all.
 
     path = save_checkpoint(run)                 # checkpoint_step_00000120.pt in the run's folder
-    restore(run, read_checkpoint(path))         # weights, optimizer, schedule, RNG and data position, bit for bit
+    restore(run, find_resumed(settings))        # weights, optimizer, schedule, RNG and data position, bit for bit
 
 Keys: epoch, global_step, model_state_dict, optimizer_state_dict, scheduler_state_dict, scaler, average, best_val_loss,
 config, tokenizer, architecture, encoder_files, rng, progress (data position and history among it). Files are read with
@@ -21,10 +21,12 @@ from basics.checkpoint_file import BEST_FILE, STEP_FILE, numbered
 from basics.errors import UserError
 from basics.files import atomic_file
 from training.optimizer import restore_optimizer
+from training.resume import Resumed
+from training.run import Run
 
 
-def make_checkpoint(run) -> dict:
-    """Everything that continuing `run` (run.Run) exactly takes."""
+def make_checkpoint(run: Run) -> dict:
+    """Everything that continuing the run exactly takes."""
     progress = run.progress.to_dict()
     return {
         "epoch": progress["epoch"],
@@ -36,16 +38,14 @@ def make_checkpoint(run) -> dict:
         "average": run.average.state_dict(),
         "best_val_loss": progress["best_val_loss"],
         "config": run.settings.to_dict(),
-        "tokenizer": run.tokenizer.to_dict(),
-        "architecture": run.model.architecture,
-        "encoder_files": run.encoder_files,
+        **run.task.parts,
         "rng": rng_state(),
         "progress": progress,
         "torch_version": torch.__version__.split("+")[0],
     }
 
 
-def save_checkpoint(run, is_best: bool = False) -> Path:
+def save_checkpoint(run: Run, is_best: bool = False) -> Path:
     """Write the run's state under its step number, and a new best under its epoch and val_loss too.
 
     The best comes first: killed between the two, the run resumes before its validation and writes both again.
@@ -57,7 +57,7 @@ def save_checkpoint(run, is_best: bool = False) -> Path:
     return write_checkpoint(run, state, f"checkpoint_step_{progress.global_step:08d}.pt", STEP_FILE)
 
 
-def write_checkpoint(run, state: dict, name: str, pattern: re.Pattern) -> Path:
+def write_checkpoint(run: Run, state: dict, name: str, pattern: re.Pattern) -> Path:
     """Write one file and drop all but the KEEP_LAST_N newest of its kind."""
     with atomic_file(run.folder / name) as file:
         torch.save(state, file)
@@ -66,33 +66,9 @@ def write_checkpoint(run, state: dict, name: str, pattern: re.Pattern) -> Path:
     return run.folder / name
 
 
-def find_resume_path(settings) -> Path | None:
-    """The file RESUME_CHECKPOINT_PATH means: None, itself, or the newest step of RUN_NAME or of the newest run."""
-    resume = settings.RESUME_CHECKPOINT_PATH
-    if resume is None:
-        return None
-    if resume != "latest":
-        return Path(resume)
-    parent = Path(settings.CHECKPOINT_DIR)
-    folders = [parent / settings.RUN_NAME] if settings.RUN_NAME else [p for p in parent.glob("*") if p.is_dir()]
-    newest = [files[-1] for folder in folders if (files := numbered(folder, STEP_FILE))]
-    if not newest:
-        where = folders[0] if settings.RUN_NAME else parent
-        raise UserError(
-            f"RESUME_CHECKPOINT_PATH is 'latest', but {where} holds no checkpoint_step_*.pt; "
-            "start without it, or name a file"
-        )
-    return max(newest, key=lambda path: path.stat().st_mtime)
-
-
-def restore(run, checkpoint: dict, path: Path) -> None:
+def restore(run: Run, resumed: Resumed) -> None:
     """Put `run` where the checkpoint left off. Raises UserError when they do not belong together."""
-    if checkpoint["tokenizer"]["hash"] != run.tokenizer.hash:
-        raise UserError(
-            f"{path} was trained with the vocabulary of hash {checkpoint['tokenizer']['hash']}, "
-            f"{run.settings.vocab_path} has hash {run.tokenizer.hash}; put the old vocab.json and "
-            "merges.txt back (or the old TOKENIZER and teacher), or start a new run"
-        )
+    path, checkpoint = resumed.path, resumed.checkpoint
     progress = checkpoint["progress"]
     if progress["batches_done"] and progress["num_pairs"] != run.progress.num_pairs:
         raise UserError(
@@ -116,7 +92,7 @@ def restore(run, checkpoint: dict, path: Path) -> None:
         bring_best(run, path.parent / "best")
 
 
-def bring_best(run, best: Path) -> None:
+def bring_best(run: Run, best: Path) -> None:
     """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own."""
     try:
         config = json.loads((best / "config.json").read_text(encoding="utf-8"))

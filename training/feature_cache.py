@@ -1,6 +1,6 @@
 """A feature cache: what a frozen encoder makes of each picture, computed once into one memory-mapped fp16 file.
 
-    features = cached_features(encoder, image_processor, dataset, settings, device, dtype)
+    features = cached_features(encoder, pictures, settings, device, dtype)
     features.read([4, 0, 7], [1, 0, 2])     # images 4, 0, 7 in views 1, 0, 2: (3, S, E) float16
 
 DATA_DIR/<DATASET>/features/<split>-<key>.bin holds (views, images, S, E). The key covers the encoder's weights, the
@@ -9,7 +9,7 @@ it was not made from. Building can be stopped and goes on where it was (cache_fi
 """
 
 import hashlib
-import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from basics.cache_file import CacheFile, size
 from basics.devices import autocast
 from basics.settings import Settings
-from networks.encoder import describe_encoder, token_shape
+from dataset import SplitPictures
+from networks.encoder import VisionEncoder, describe_encoder, token_shape
 
 BATCH = 32  # pictures encoded at once
 ADVICE = ", lower AUGMENT_VIEWS, or train without CACHE_FEATURES"
@@ -53,65 +54,64 @@ class Features:
 
 
 class Views(Dataset):
-    """All views of a dataset's pictures, ready for the encoder, in the order of the file."""
+    """All views of a split's pictures, ready for the encoder, in the order of the file."""
 
-    def __init__(self, dataset, start: int):
-        self.dataset, self.start = dataset, start
+    def __init__(self, pictures: SplitPictures, start: int):
+        self.pictures, self.start = pictures, start
 
     def __len__(self) -> int:
-        return self.dataset.views * len(self.dataset.names) - self.start
+        return self.pictures.views * len(self.pictures) - self.start
 
     def __getitems__(self, indices: list[int]) -> Tensor:
-        places = [divmod(self.start + index, len(self.dataset.names)) for index in indices]
-        return self.dataset.pixels([number for _, number in places], [view for view, _ in places])
+        places = [divmod(self.start + index, len(self.pictures)) for index in indices]
+        return self.pictures.read([number for _, number in places], [view for view, _ in places])
 
 
 def cached_features(
-    encoder: nn.Module, image_processor, dataset, settings: Settings, device: torch.device, dtype: torch.dtype
+    encoder: VisionEncoder, pictures: SplitPictures, settings: Settings, device: torch.device, dtype: torch.dtype
 ) -> Features:
-    """The features of a dataset's pictures, from the disk where they are there and whole, else made now.
+    """The features of a split's pictures, from the disk where they are there and whole, else made now.
 
     Raises UserError where the disk is too small.
     """
-    tokens, width = token_shape(encoder, image_processor)
-    shape = (dataset.views, len(dataset.names), tokens, width)
-    inputs = describe_inputs(encoder, image_processor, dataset, shape, dtype)
-    cache = CacheFile(settings.data_path / "features" / dataset.split, inputs)
+    tokens, width = token_shape(encoder, pictures.image_processor)
+    shape = (pictures.views, len(pictures), tokens, width)
+    cache = CacheFile(
+        settings.data_path / "features" / pictures.split, describe_inputs(encoder, pictures, shape, dtype)
+    )
 
     def produce(done: int) -> Iterator[tuple[int, bytes]]:
-        return encode(encoder, dataset, done, settings.NUM_WORKERS, device, dtype)
+        return encode(encoder, pictures, done, settings.NUM_WORKERS, device, dtype)
 
-    num_bytes = 2 * int(np.prod(shape))
-    cache.make(shape[0] * shape[1], num_bytes, produce, f"encoding {dataset.split}", advice=ADVICE)
+    num_bytes = 2 * math.prod(shape)
+    cache.make(shape[0] * shape[1], num_bytes, produce, f"encoding {pictures.split}", advice=ADVICE)
     print(f"features     {size(num_bytes)}, {cache.path}")
     return Features(cache.path, shape)
 
 
-def describe_inputs(encoder, image_processor, dataset, shape: tuple, dtype: torch.dtype) -> dict:
+def describe_inputs(
+    encoder: VisionEncoder, pictures: SplitPictures, shape: tuple[int, ...], dtype: torch.dtype
+) -> dict:
     weights = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
         weights.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return {
         "weights": weights.hexdigest(),
-        "preprocessing": describe_encoder(encoder, image_processor),
-        "pictures": describe_pictures(dataset),
-        "augmentation": dataset.augmentation,
+        "preprocessing": describe_encoder(encoder, pictures.image_processor),
+        "pictures": pictures.fingerprint(),
+        "augmentation": pictures.augmentation,
         "shape": shape,
         "precision": str(dtype),
     }
 
 
-def describe_pictures(dataset) -> str:
-    files = [dataset.path(i).stat() for i in range(len(dataset.names))]
-    pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(dataset.names, files)]
-    return hashlib.sha256(json.dumps(pictures).encode()).hexdigest()
-
-
 @torch.inference_mode()
-def encode(encoder, dataset, done: int, workers: int, device, dtype) -> Iterator[tuple[int, bytes]]:
+def encode(
+    encoder: VisionEncoder, pictures: SplitPictures, done: int, workers: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[int, bytes]]:
     """What the encoder makes of the views after the first `done`, a few at a time, as the bytes of the file."""
     loader = DataLoader(
-        Views(dataset, done),
+        Views(pictures, done),
         BATCH,
         num_workers=workers,
         collate_fn=itself,
@@ -123,5 +123,5 @@ def encode(encoder, dataset, done: int, workers: int, device, dtype) -> Iterator
             yield len(pixels), encoder(pixels.to(device)).to(torch.float16).cpu().numpy().tobytes()
 
 
-def itself(batch):
+def itself(batch: Tensor) -> Tensor:
     return batch

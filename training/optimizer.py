@@ -1,55 +1,39 @@
-"""What turns losses into weight updates: parameter groups, learning-rate schedule, precision.
+"""What turns gradients into weight updates: AdamW and the learning-rate schedule.
 
 The learning rate is a pure function of the optimizer step; each part of the model has its own peak.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from basics.settings import Settings
+from networks.parameters import ParameterGroup
+
+Schedule = Callable[[int, int], float]  # optimizer step, steps of an epoch -> share of the peak learning rate
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) over every trainable parameter, each in exactly one group.
-
-    Groups: encoder and rest, each with its own peak learning rate, matrices decayed and all else not.
-    """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            in_encoder = name.startswith("encoder.")
-            decayed = parameter.ndim >= 2 and "embedding" not in name
-            groups.setdefault((in_encoder, decayed), []).append(parameter)
-    encoder_lr = settings.ENCODER_LEARNING_RATE or settings.LEARNING_RATE
+def make_optimizer(groups: list[ParameterGroup], settings: Settings) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); encoder and decoder have a peak learning rate each."""
+    peaks = {"encoder": settings.ENCODER_LEARNING_RATE or settings.LEARNING_RATE, "decoder": settings.LEARNING_RATE}
     return torch.optim.AdamW(
         [
             {
-                "params": parameters,
-                "lr": encoder_lr if in_encoder else settings.LEARNING_RATE,
-                "weight_decay": settings.WEIGHT_DECAY if decayed else 0.0,
+                "params": group.parameters,
+                "lr": peaks[group.part],
+                "weight_decay": settings.WEIGHT_DECAY if group.decayed else 0.0,
             }
-            for (in_encoder, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+            for group in groups
         ],
         betas=(0.9, settings.ADAM_BETA2),
         fused=True,
     )
 
 
-def make_scheduler(
-    optimizer: torch.optim.Optimizer, settings: Settings, steps: int, self_critical_steps: int = 0
-) -> LambdaLR:
-    """Over `steps` LR_SCHEDULE, then over self_critical_steps SCST_LEARNING_RATE falling to 0."""
-
-    def factor(step: int) -> float:
-        if step < steps or not self_critical_steps:
-            return learning_rate_factor(step, min(settings.WARMUP_STEPS, steps), steps, settings.LR_SCHEDULE)
-        left = 1 - (step - steps) / self_critical_steps
-        return settings.SCST_LEARNING_RATE / settings.LEARNING_RATE * max(0.0, left)
-
-    return LambdaLR(optimizer, factor)
+def make_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, steps_per_epoch: int) -> LambdaLR:
+    return LambdaLR(optimizer, lambda step: schedule(step, steps_per_epoch))
 
 
 def learning_rate_factor(step: int, warmup: int, steps: int, schedule: str) -> float:

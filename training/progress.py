@@ -11,8 +11,8 @@ class Progress:
     global_step: int = 0  # optimizer steps taken
     batches_done: int = 0  # batches of the current epoch trained on: the data position
     num_pairs: int = 0  # image-caption pairs of an epoch, which give the position its meaning
-    loss_sum: float = 0.0  # nats over the current epoch's tokens
-    num_tokens: int = 0
+    loss_sum: float = 0.0  # nats over them
+    num_tokens: int = 0  # targets of the current epoch so far
     seconds: float = 0.0  # spent training in the current epoch
     best_val_loss: float = float("inf")  # of the best epoch, which BEST_METRIC chooses
     best_cider: float = float("-inf")
@@ -20,12 +20,12 @@ class Progress:
     validations_since_best: int = 0
     history: list[dict] = field(default_factory=list)  # one record a finished epoch, the lines of log.jsonl
 
-    def count(self, loss_sum: float, num_tokens: int, batches: int) -> None:
+    def count(self, loss_sum: float, num_targets: float, batches: int) -> None:
         """One optimizer step over so many batches."""
         self.global_step += 1
         self.batches_done += batches
         self.loss_sum += loss_sum
-        self.num_tokens += num_tokens
+        self.num_tokens += int(num_targets)
 
     def end_epoch(self, record: dict) -> None:
         self.history.append(record)
@@ -38,7 +38,7 @@ class Progress:
         is_best = record["val_loss"] < self.best_val_loss if metric == "val_loss" else record["cider"] > self.best_cider
         if is_best:
             self.best_val_loss, self.best_cider = record["val_loss"], record.get("cider", self.best_cider)
-            self.best_epoch = self.epoch + 1
+            self.best_epoch = record["epoch"]
         self.validations_since_best = 0 if is_best else self.validations_since_best + 1
         return is_best
 

@@ -1,7 +1,7 @@
 """How much of the machine a run uses: its matrix products a second beside the fastest the machine can do.
 
     peak = matmul_peak(device, dtype)                      # FLOP/s of large square matrix products
-    flops = pair_flops(run, loader)                        # FLOPs of training on one image-caption pair
+    flops = example_flops(run)                             # FLOPs of training on one example
 
 FLOPs are those of matrix products and convolutions as PyTorch counts them, on padding too. All else that a step does
 (norms, softmax, dropout, the optimizer, loading) counts as time and not as work.
@@ -12,12 +12,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from basics.devices import autocast
-from dataset import start_epoch, to_device
-from losses.cross_entropy import CaptionLoss
+from basics.devices import autocast, to_device
 from training.run import Run
 
 SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices, as long as a product is not SLOW
@@ -55,12 +52,13 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def pair_flops(run: Run, loader: DataLoader) -> float:
-    """FLOPs of a step of cross-entropy, by the pairs of the first batch it takes; moves the loader to its beginning."""
-    start_epoch(loader, 0, 0)
-    batch = to_device(next(iter(loader)), run.device)
+def example_flops(run: Run) -> float:
+    """FLOPs of a step with the validation's criterion, by the examples of the first batch it takes."""
+    source, criterion = run.task.train, run.task.val_criterion
+    batch = to_device(next(source.batches()), run.device)
+    examples = min(source.batch_size, source.num_examples)
     with autocast(run.device, run.dtype):
-        return step_flops(lambda: CaptionLoss()(run.model, batch), run.model) / len(batch["target_tokens"])
+        return step_flops(lambda: criterion(run.model, batch), run.model) / examples
 
 
 def step_flops(loss: Callable[[], tuple[Tensor, int]], model: nn.Module) -> int:

@@ -150,7 +150,8 @@ def test_the_peer_learns_from_the_pairs_of_ours_alone(raw, encoder, tmp_path):
     arguments, flags = training.parse_arguments(["--encoder", encoder, "--raw-dir", str(raw), *SIZES])
     settings, data = training.prepare_pictures(arguments, tmp_path, [*flags, "--vocab-size=300"])
     tokenizer = training.build_tokenizer(settings, [])
-    ours = training.ImageTextDataset(data, "train", tokenizer, ViTImageProcessor.from_pretrained(encoder), settings)
+    pictures = training.SplitPictures(data, "train", ViTImageProcessor.from_pretrained(encoder), settings)
+    ours = training.ImageTextDataset(pictures, tokenizer, settings)
     rows = training.PeerRows(ours, encoder)
     assert len(rows) == len(ours)
     number = len(ours) // 2

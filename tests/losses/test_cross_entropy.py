@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from losses.cross_entropy import RowLoss, cross_entropy
+from losses.cross_entropy import cross_entropy
+from losses.row_loss import RowLoss
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])

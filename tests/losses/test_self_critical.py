@@ -4,14 +4,14 @@ import pytest
 import torch
 from tiny import CAPTIONS, tiny_model, tiny_settings, tiny_tokenizer
 
-from losses.self_critical import ScstLoss
+from losses.self_critical import SelfCriticalLoss
 from networks.search import Caption, DecodingOptions, generate
 
 REFERENCES = [["a small red circle"], ["a large blue square"], ["there is a large blue square"]]
 
 
-def make(**settings):
-    return ScstLoss(REFERENCES, tiny_tokenizer(), tiny_settings(MAX_SEQ_LEN=12, **settings))
+def make(model=None, **settings):
+    return SelfCriticalLoss(model, REFERENCES, tiny_tokenizer(), tiny_settings(MAX_SEQ_LEN=12, **settings))
 
 
 def batch(images=3):
@@ -38,9 +38,9 @@ def test_a_caption_that_never_ended_earns_nothing():
 
 
 def test_the_value_is_minus_the_mean_reward_a_target_token(monkeypatch):
-    criterion = make()
-    monkeypatch.setattr(criterion, "reward", lambda captions, numbers: torch.tensor([[1.0, 2, 3, 4, 5]] * 3))
     model, _ = tiny_model(MAX_SEQ_LEN=12)
+    criterion = make(model)
+    monkeypatch.setattr(criterion, "reward", lambda captions, numbers: torch.tensor([[1.0, 2, 3, 4, 5]] * 3))
     loss, count = criterion(model, batch())
     assert count == 15 and loss.item() == pytest.approx(-3 * 15)
 
@@ -48,9 +48,9 @@ def test_the_value_is_minus_the_mean_reward_a_target_token(monkeypatch):
 @pytest.mark.parametrize("baseline", ["samples", "greedy"])
 @pytest.mark.parametrize("sampling", ["sample", "beam"])
 def test_equal_rewards_leave_no_gradient(monkeypatch, baseline, sampling):
-    criterion = make(SCST_BASELINE=baseline, SCST_SAMPLING=sampling)
-    monkeypatch.setattr(criterion, "reward", lambda captions, numbers: torch.ones(3, len(captions[0])))
     model, _ = tiny_model(MAX_SEQ_LEN=12)
+    criterion = make(model, SCST_BASELINE=baseline, SCST_SAMPLING=sampling)
+    monkeypatch.setattr(criterion, "reward", lambda captions, numbers: torch.ones(3, len(captions[0])))
     loss, _ = criterion(model, batch())
     loss.backward()
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.parameters())
@@ -71,7 +71,7 @@ def test_training_on_it_raises_the_reward():
             logits.flatten(0, 1), ids[:, 1:].repeat(3, 1).flatten(), ignore_index=0
         ).backward()
         optimizer.step()
-    criterion, values = make(SCST_SAMPLES=8), []
+    criterion, values = make(model, SCST_SAMPLES=8), []
     for _ in range(60):
         optimizer.zero_grad()
         loss, count = criterion(model, batch())

@@ -25,7 +25,8 @@ from transformers import (
 )
 
 from basics.errors import UserError
-from networks.encoder import describe_encoder, load_encoder, prepare_pixels, rebuild_encoder, token_shape
+from networks.encoder import describe_encoder, prepare_pixels, rebuild_encoder, token_shape
+from networks.encoders import load_encoder
 
 SMALL = dict(
     hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=16

@@ -6,15 +6,16 @@ import pytest
 import torch
 from git_folders import WORDS, make_plain
 from safetensors.torch import load_file, save_file
-from tiny import CAPTIONS, save_tiny_vit, tiny_settings
+from tiny import CAPTIONS, save_tiny_vit, tiny_settings, tiny_tokenizer
 from torch.nn import functional as F
 
 from basics.errors import UserError
 from benchmarks import git_teacher
-from networks.encoder import load_encoder, quiet_transformers, token_shape
-from networks.git import build_git, caption_logits, load_git, save_git, train_wordpiece
+from networks.encoder import quiet_transformers, token_shape
+from networks.encoders import load_encoder
+from networks.git import build_git, git_logits, load_git, save_git, train_wordpiece
 from networks.search import DecodingOptions
-from prepare_dataset import prepare
+from sources.prepare import prepare
 
 INDEX = torch.tensor([0, 2, 0, 1, 2, 2])  # images of six captions, uneven in number
 PLAIN, AROUND = "GIT as transformers has it", "GIT around a ViT"
@@ -76,7 +77,7 @@ def texts(parts, pixels, options):
 def test_captions_of_one_image_get_the_logits_that_each_gets_alone(parts):
     pixels, tokens = make_pixels(), make_tokens(parts)
     with torch.no_grad():
-        found = caption_logits(parts.model, pixels, tokens, INDEX)
+        found = git_logits(parts.model, pixels, tokens, INDEX)
         for row, image, logits in zip(tokens, INDEX, found):
             alone = parts.model(input_ids=row[None], pixel_values=pixels[image][None], use_cache=False).logits
             assert torch.allclose(logits, alone[0, -len(row) :], atol=1e-5)
@@ -85,8 +86,8 @@ def test_captions_of_one_image_get_the_logits_that_each_gets_alone(parts):
 
 def test_the_first_token_alone_gets_the_same_logits(parts):
     with torch.no_grad():
-        first = caption_logits(parts.model, make_pixels(), make_tokens(parts)[:, :1], INDEX)
-        whole = caption_logits(parts.model, make_pixels(), make_tokens(parts), INDEX)
+        first = git_logits(parts.model, make_pixels(), make_tokens(parts)[:, :1], INDEX)
+        whole = git_logits(parts.model, make_pixels(), make_tokens(parts), INDEX)
     assert torch.allclose(first, whole[:, :1], atol=1e-6)
 
 
@@ -95,7 +96,7 @@ def test_cross_entropy_of_the_logits_is_the_loss_that_git_reports(parts):
     labels = tokens.masked_fill(tokens == parts.tokenizer.pad_token_id, -100)
     with torch.no_grad():
         expected = parts.model(input_ids=tokens, pixel_values=pixels[INDEX], labels=labels).loss
-        logits = caption_logits(parts.model, pixels, tokens, INDEX)
+        logits = git_logits(parts.model, pixels, tokens, INDEX)
     assert torch.allclose(F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()), expected, atol=1e-5)
 
 
@@ -105,9 +106,9 @@ def test_cached_features_are_taken_for_pixels(around_folder):
         features = parts.model.git.image_encoder.encoder(make_pixels())
         assert features.shape[1:] == token_shape(parts.model.git.image_encoder.encoder, parts.image_processor)
         tokens = make_tokens(parts)
-        expected = caption_logits(parts.model, make_pixels(), tokens, INDEX)
-        assert torch.equal(caption_logits(parts.model, features[:, None], tokens, INDEX), expected)
-        rounded = caption_logits(parts.model, features[:, None].half(), tokens, INDEX)
+        expected = git_logits(parts.model, make_pixels(), tokens, INDEX)
+        assert torch.equal(git_logits(parts.model, features[:, None], tokens, INDEX), expected)
+        rounded = git_logits(parts.model, features[:, None].half(), tokens, INDEX)
     assert rounded.dtype == torch.float32 and torch.allclose(rounded, expected, atol=0.05)
     options = DecodingOptions(7, beam_size=2)
     assert texts(parts, features[:, None], options) == texts(parts, make_pixels(), options)
@@ -124,7 +125,7 @@ def test_a_saved_model_is_the_same_to_the_bit(tmp_path):
     assert torch.equal(make_tokens(loaded), tokens)
     assert loaded.image_processor.size == parts.image_processor.size
     with torch.no_grad():
-        found, expected = (caption_logits(p.model, make_pixels(), tokens, INDEX) for p in (loaded, parts))
+        found, expected = (git_logits(p.model, make_pixels(), tokens, INDEX) for p in (loaded, parts))
     assert torch.equal(found, expected)
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
 
@@ -203,7 +204,7 @@ def test_gradients_reach_every_text_weight_as_without_a_cache_and_no_frozen_one(
     model, pixels, tokens = parts.model, make_pixels(), make_tokens(parts)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert not any("image_encoder" in name for name in trained)
-    caption_logits(model, pixels, tokens, INDEX).square().sum().backward()
+    git_logits(model, pixels, tokens, INDEX).square().sum().backward()
     found = {name: p.grad for name, p in trained.items()}
     model.zero_grad()
     logits = model(input_ids=tokens, pixel_values=pixels[INDEX], use_cache=False).logits[:, -tokens.shape[1] :]
@@ -239,13 +240,13 @@ def test_an_image_is_encoded_once_however_many_beams_it_has(parts):
 
 
 def test_a_teacher_is_trained_and_captions_the_validation_pictures(tmp_path, capsys):
-    prepare(tiny_settings(DATA_DIR=str(tmp_path / "data")))
+    prepare(tiny_settings(DATA_DIR=str(tmp_path / "data")), lambda captions: tiny_tokenizer())
     encoder, output = save_tiny_vit(tmp_path / "vit"), tmp_path / "teacher"
     sizes = "--hidden-size 16 --layers 1 --heads 2 --batch-images 8 --vocab-size 90 --views 2 --num-workers 0".split()
     flags = ["--encoder", str(encoder), "--output", str(output), "--epochs", "1", *sizes]
     git_teacher.main(["--data-dir", str(tmp_path / "data" / "shapes"), *flags])
     out = capsys.readouterr().out
-    assert "nats a token" in out and "CIDEr-D" in out and "distinct captions of" in out and "best" in out
+    assert "nats a caption" in out and "CIDEr-D" in out and "distinct captions of" in out and "best" in out
     parts = load_git(output)
     assert len(texts(parts, make_pixels(), DecodingOptions(6))) == 3
     with pytest.raises(UserError, match="holds no prepared data"):

@@ -11,7 +11,7 @@ from transformers import AutoModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from basics.errors import UserError
-from networks.hooks import Tap
+from networks.hooks import ActivationHooks
 
 
 class Returns(nn.Module):
@@ -38,7 +38,7 @@ def count_hooks(model: nn.Module) -> int:
 def test_features_are_the_modules_outputs_and_the_models_stays_the_same():
     model, x = small_model(), torch.randn(3, 4)
     expected = model(x)
-    with Tap(model, ["0", "1.0", ""]) as features:
+    with ActivationHooks(model, ["0", "1.0", ""]) as features:
         output = model(x)
         assert torch.equal(output, expected)
         assert list(features) == ["0", "1.0", ""] and features[""] is output
@@ -53,7 +53,7 @@ def test_hooks_and_activations_are_gone_after_the_end(fails):
     model[0].register_forward_hook(lambda *_: None)  # somebody else's
     before = count_hooks(model)
     try:
-        with Tap(model, ["0", "1"]) as features:
+        with ActivationHooks(model, ["0", "1"]) as features:
             assert count_hooks(model) == before + 2
             model(torch.randn(3, 4))
             captured = weakref.ref(features["1"])
@@ -67,7 +67,7 @@ def test_hooks_and_activations_are_gone_after_the_end(fails):
 
 def test_clear_lets_activations_go_between_steps():
     model = small_model()
-    tap = Tap(model, ["0"])
+    tap = ActivationHooks(model, ["0"])
     with tap as features:
         for clear in (features.clear, tap.clear):
             model(torch.randn(3, 4))
@@ -78,9 +78,9 @@ def test_clear_lets_activations_go_between_steps():
 
 def test_taps_nest_and_a_tap_can_be_used_again():
     model, x = small_model(), torch.randn(3, 4)
-    outer = Tap(model, ["0", "1"])
+    outer = ActivationHooks(model, ["0", "1"])
     with outer as first:
-        with Tap(model, "0") as second:  # one name needs no list
+        with ActivationHooks(model, "0") as second:  # one name needs no list
             model(x)
             assert first["0"] is second["0"] and list(second) == ["0"]
         assert second == {} and torch.equal(first["0"], model[0](x))
@@ -95,14 +95,14 @@ def test_taps_nest_and_a_tap_can_be_used_again():
 )
 def test_the_first_tensor_of_a_tuple_or_model_output(wrap):
     module, x = Returns(wrap), torch.randn(3, 4)
-    with Tap(module, ["", "linear"]) as features:
+    with ActivationHooks(module, ["", "linear"]) as features:
         module(x)
         assert features[""] is features["linear"]
 
 
 def test_a_module_without_a_tensor_says_so():
     module = Returns(lambda x: (1, 2))
-    with pytest.raises(TypeError, match="tuple without one"), Tap(module, [""]):
+    with pytest.raises(TypeError, match="tuple without one"), ActivationHooks(module, [""]):
         module(torch.randn(3, 4))
     assert count_hooks(module) == 0
 
@@ -111,9 +111,9 @@ def test_unknown_names_are_answered_with_near_ones(tmp_path):
     model = AutoModel.from_pretrained(save_tiny_vit(tmp_path))
     known = next(name for name, module in model.named_modules() if name.endswith("layers.0"))
     with pytest.raises(UserError) as error:
-        Tap(model, [known, known.replace("layers", "layer")])
+        ActivationHooks(model, [known, known.replace("layers", "layer")])
     assert repr(known) in str(error.value) and "\n" not in str(error.value)
-    with Tap(model, [known]) as features:
+    with ActivationHooks(model, [known]) as features:
         output = model(torch.randn(2, 3, 32, 32)).last_hidden_state
         assert features[known].shape == output.shape == (2, 5, 24)
 
@@ -126,7 +126,7 @@ def test_torch_compile_keeps_the_features_of_each_call():
         graphs.append(graph)
         return graph.forward
 
-    with Tap(model, ["0", "1"]) as features:
+    with ActivationHooks(model, ["0", "1"]) as features:
         compiled = torch.compile(model, backend=eager, fullgraph=True)
         for _ in range(3):
             x = torch.randn(3, 4)

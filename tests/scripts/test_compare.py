@@ -16,7 +16,7 @@ import compare
 import evaluate
 from basics.errors import UserError
 from captioner.folder import load_captioner, save_captioner
-from networks.git import caption_logits
+from networks.git import git_logits
 from networks.search import DecodingOptions
 from scoring import costs as compare_costs
 from scoring.metrics import NAMES, difference_intervals, score_captions
@@ -113,7 +113,7 @@ def test_captions_of_git_come_with_their_log_probability(git, beams, penalty):
     for i, ((_, caption),) in enumerate(found):
         row = torch.tensor([[start, *caption.tokens, *[end] * caption.finished]])
         assert end not in caption.tokens and (caption.finished or len(caption.tokens) == 11)
-        log_probs = caption_logits(parts.model, pixels[i, None], row[:, :-1], torch.tensor([0])).log_softmax(-1)
+        log_probs = git_logits(parts.model, pixels[i, None], row[:, :-1], torch.tensor([0])).log_softmax(-1)
         total = log_probs.gather(2, row[:, 1:, None]).sum().item()
         assert caption.score == pytest.approx(total / (row.shape[1] - 1) ** penalty, abs=1e-4)
     assert beams > 1 or len({caption.finished for ((_, caption),) in found}) > 1  # both kinds were looked at

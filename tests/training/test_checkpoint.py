@@ -10,7 +10,8 @@ from tiny import tiny_settings
 from basics.checkpoint_file import BEST_FILE, REQUIRED, STEP_FILE, numbered, read_checkpoint
 from basics.errors import UserError
 from basics.files import atomic_file, write_atomically
-from training.checkpoint import find_resume_path, restore_rng, rng_state
+from training.checkpoint import restore_rng, rng_state
+from training.resume import find_resume_path
 
 
 class Evil:

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from basics import cache_file
 from basics.errors import UserError
-from dataset import ImageTextDataset
-from networks.encoder import load_encoder
+from dataset import ImageTextDataset, SplitPictures
+from networks.encoders import load_encoder
 from training import feature_cache as features
 from training.feature_cache import cached_features
 
@@ -31,25 +31,29 @@ def make(data, seed=0, **changes):
     settings = tiny_settings(DATA_DIR=str(data.image_dir / "data"), **changes).replace(CACHE_FEATURES=True)
     torch.manual_seed(seed)
     encoder, processor = load_encoder(settings)
-    return encoder, processor, ImageTextDataset(data, "train", tiny_tokenizer(), processor, settings), settings
+    return encoder, SplitPictures(data, "train", processor, settings), settings
 
 
-def cache(encoder, processor, dataset, settings):
-    return cached_features(encoder, processor, dataset, settings, torch.device("cpu"), torch.float32)
+def cache(encoder, pictures, settings):
+    return cached_features(encoder, pictures, settings, torch.device("cpu"), torch.float32)
+
+
+def with_features(encoder, pictures, settings):
+    return ImageTextDataset(pictures, tiny_tokenizer(), settings, features=cache(encoder, pictures, settings))
 
 
 def test_cached_features_are_what_the_encoder_makes(data):
-    encoder, _, dataset, _ = made = make(data)
-    dataset.features = cache(*made)
+    encoder, pictures, _ = made = make(data)
+    dataset = with_features(*made)
     encoder.eval()
     with torch.no_grad():
-        expected = encoder(dataset.pixels([3, 1], [0, 0]))
+        expected = encoder(pictures.read([3, 1], [0, 0]))
     assert torch.allclose(dataset.images([3, 1]).float(), expected, atol=2e-3)
 
 
 def test_views_are_augmented_once_each_and_shown_in_turn(data):
-    encoder, _, dataset, settings = made = make(data, AUGMENT=True, AUGMENT_VIEWS=3)
-    dataset.features = cache(*made)
+    encoder, pictures, _ = made = make(data, AUGMENT=True, AUGMENT_VIEWS=3)
+    dataset = with_features(*made)
     assert dataset.features.shape[0] == 3
     shown = []
     for dataset.epoch in range(3):
@@ -57,7 +61,7 @@ def test_views_are_augmented_once_each_and_shown_in_turn(data):
     assert all(not torch.equal(a, b) for a, b in zip(shown, shown[1:]))
     encoder.eval()
     with torch.no_grad():
-        plain = encoder(dataset.pixels([2], [0]))
+        plain = encoder(pictures.read([2], [0]))
     assert sum(torch.allclose(view, plain, atol=2e-3) for view in shown) == 1  # view 0 is the picture itself
 
 
@@ -128,8 +132,7 @@ def test_a_disk_too_small_is_said_before_the_work(data, monkeypatch):
 
 
 def test_workers_under_spawn_read_the_same_features(data):
-    _, _, dataset, _ = made = make(data)
-    dataset.features = cache(*made)
+    dataset = with_features(*make(data))
     loader = DataLoader(
         dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", collate_fn=features.itself
     )

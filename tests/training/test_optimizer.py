@@ -8,13 +8,14 @@ from tiny import tiny_model, tiny_settings
 
 from basics.devices import make_scaler, pick_device, pick_precision
 from basics.errors import UserError
-from training.optimizer import make_optimizer, make_scheduler, restore_optimizer
+from networks.parameters import merged, parameter_groups
+from training.optimizer import learning_rate_factor, make_optimizer, make_scheduler, restore_optimizer
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group():
     model, _ = tiny_model()
     model.encoder.backbone.embeddings.requires_grad_(False)
-    optimizer = make_optimizer(model, tiny_settings())
+    optimizer = make_optimizer(model.parameter_groups(), tiny_settings())
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
@@ -22,7 +23,9 @@ def test_every_trainable_parameter_is_in_exactly_one_group():
 def test_only_matrices_decay_and_the_encoder_has_its_own_learning_rate():
     model, _ = tiny_model()
     names = {id(p): name for name, p in model.named_parameters()}
-    for group in make_optimizer(model, tiny_settings(ENCODER_LEARNING_RATE=1e-5, LEARNING_RATE=1e-3)).param_groups:
+    for group in make_optimizer(
+        model.parameter_groups(), tiny_settings(ENCODER_LEARNING_RATE=1e-5, LEARNING_RATE=1e-3)
+    ).param_groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
             assert group["lr"] == (1e-5 if name.startswith("encoder.") else 1e-3)
@@ -31,39 +34,19 @@ def test_only_matrices_decay_and_the_encoder_has_its_own_learning_rate():
 
 @pytest.mark.parametrize("schedule, halfway, end", [("linear", 0.5, 0.0), ("cosine", 0.5, 0.0), ("constant", 1.0, 1.0)])
 def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule, halfway, end):
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = make_scheduler(optimizer, tiny_settings(LR_SCHEDULE=schedule, WARMUP_STEPS=10), steps=110)
-    rates = []
-    for _ in range(111):
-        rates.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    assert [rates[0], rates[5], rates[10], rates[60], rates[110]] == pytest.approx(
-        [0.0, 0.5, 1.0, halfway, end], abs=1e-6
-    )
-
-
-def test_self_critical_steps_have_a_rate_of_their_own_that_falls_to_nothing():
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    settings = tiny_settings(LEARNING_RATE=1e-3, SCST_LEARNING_RATE=1e-4, WARMUP_STEPS=0)
-    scheduler = make_scheduler(optimizer, settings, steps=4, self_critical_steps=4)
-    rates = []
-    for _ in range(9):
-        rates.append(scheduler.get_last_lr()[0])
-        optimizer.step()
-        scheduler.step()
-    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3, 1e-4, 0.75e-4, 0.5e-4, 0.25e-4, 0], abs=1e-9)
+    rates = [learning_rate_factor(step, 10, 110, schedule) for step in (0, 5, 10, 60, 110)]
+    assert rates == pytest.approx([0.0, 0.5, 1.0, halfway, end], abs=1e-6)
 
 
 def test_without_warm_up_the_first_step_has_the_full_rate():
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    assert make_scheduler(optimizer, tiny_settings(WARMUP_STEPS=0), 100).get_last_lr() == [1.0]
+    assert learning_rate_factor(0, 0, 100, "linear") == 1.0
 
 
 def make_pair(learning_rate):
     parameter = torch.nn.Parameter(torch.ones(2, 2))
-    optimizer = make_optimizer(torch.nn.ParameterDict({"w": parameter}), tiny_settings(LEARNING_RATE=learning_rate))
-    scheduler = make_scheduler(optimizer, tiny_settings(WARMUP_STEPS=4), 20)
+    groups = parameter_groups("decoder", torch.nn.ParameterDict({"w": parameter}))
+    optimizer = make_optimizer(merged(groups), tiny_settings(LEARNING_RATE=learning_rate))
+    scheduler = make_scheduler(optimizer, lambda step, steps: learning_rate_factor(step, 4, steps, "linear"), 20)
     return parameter, optimizer, scheduler
 
 

@@ -1,0 +1,74 @@
+"""The door to decoders: what writes captions about image tokens, and what a search needs of it.
+
+Shapes: U images, B captions, S image tokens, T caption tokens, C width of the decoder, V vocabulary.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from basics.settings import Settings
+from networks.parameters import ParameterGroup
+
+
+class DecoderCache(Protocol):
+    """What a decoder has read so far, for rows of captions that may be rearranged between two tokens."""
+
+    length: int  # caption tokens read
+
+    def select(self, rows: Tensor, images: Tensor | None = None) -> "DecoderCache":
+        """Captions go on from the given rows (B,), each a row of the same image; images (U,) are those that stay."""
+        ...
+
+
+class CaptionModel(Protocol):
+    """What search.generate() captions with: a model of one image encoding and many next tokens."""
+
+    @property
+    def max_seq_len(self) -> int:
+        """Most tokens a caption can have, start and end included."""
+        ...
+
+    def start(self, image_tokens: Tensor, /) -> DecoderCache:
+        """Image tokens (U, S, C) -> the empty cache of captions over them, as many of each image as decode() gets."""
+        ...
+
+    def decode(self, tokens: Tensor, cache: DecoderCache, /) -> tuple[Tensor, DecoderCache]:
+        """New tokens (B, T) of captions that lie side by side image by image -> logits (B, T, V), the longer cache."""
+        ...
+
+
+class Decoder(Protocol):
+    """An nn.Module that reads image tokens once and caption tokens one by one or whole; made by its registry line.
+
+    A class of networks/decoders.py is called with its sizes without their prefix "decoder_": vocab_size, embed_dim (the
+    width of the image tokens it reads), max_seq_len, pad_idx, and what else its own sizes() gives.
+    """
+
+    vocab_size: int
+    max_seq_len: int  # most tokens of a caption, start and end included
+    width: int  # C, of the image tokens it reads
+
+    @staticmethod
+    def sizes(settings: Settings) -> dict[str, int | float]:
+        """The sizes that the settings decide, by name; a checkpoint keeps them as its architecture."""
+        ...
+
+    def start(self, image_tokens: Tensor, image_index: Tensor | None) -> DecoderCache:
+        """Image tokens (U, S, C) -> the empty cache; image_index (B,) names each caption's image.
+
+        None: every image has the same number of captions, side by side.
+        """
+        ...
+
+    def decode(self, tokens: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
+        """Tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache."""
+        ...
+
+    def teach(self, tokens: Tensor, mask: Tensor, cache: DecoderCache) -> Tensor:
+        """Whole captions (B, T) -> logits (N, V) of the N places where mask (B, T) holds, in their order."""
+        ...
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Its trainable parameters, each once."""
+        ...

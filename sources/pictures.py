@@ -1,0 +1,1 @@
+from evaluate import Pictures, spread  # noqa: F401

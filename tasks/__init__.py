@@ -1,0 +1,1 @@
+"""What train.py needs to know of a task, and nothing else does."""

@@ -1,0 +1,282 @@
+"""Captioning as a task of train.py: pictures with captions in, a captioner out.
+
+task = build_captioning(settings, resumed)      # source, tokenizer, model, loaders: in that order
+"""
+
+import shlex
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from basics.devices import autocast, pick_device, pick_precision
+from basics.errors import UserError
+from basics.files import write_atomically
+from basics.settings import Settings
+from captioner.folder import Captioner, bundle_config, from_checkpoint, load_captioner, save_captioner
+from dataset import ImageTextDataset, PairLoader, SplitPictures
+from distillation.examine import better_than_teacher, check_teacher
+from distillation.features import add_projector
+from distillation.teacher import LazyTeacher
+from distillation.teacher_work import TeacherWork
+from losses.criterion import Criterion
+from losses.cross_entropy import CaptionLoss
+from model import ImageToTextModel, make_model
+from networks.encoder import ImageProcessor, describe_encoder, token_shape
+from networks.encoders import load_encoder
+from networks.search import DecodingOptions
+from publishing.model_card import model_card
+from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
+from scoring.evaluation import as_json, caption_all, evaluate_pictures, format_results
+from sources.pictures import Pictures, spread
+from sources.prepare import prepare
+from sources.prepared import PreparedData
+from tasks.criteria import CRITERIA, Ingredients, check_loss
+from tokenizer import CaptionTokenizer, build_tokenizer
+from training.feature_cache import cached_features
+from training.optimizer import learning_rate_factor
+from training.reporting import print_device
+from training.resume import Resumed, keep_architecture
+from training.run import Run, Validation
+from training.stopping import StopSignal
+
+
+@dataclass
+class Captioning:
+    """A Task: image-caption pairs, an ImageToTextModel, and a captioner's folder as best/."""
+
+    settings: Settings
+    device: torch.device
+    dtype: torch.dtype
+    captioner: Captioner
+    ingredients: Ingredients
+    val: PairLoader
+    parts: dict
+    findings: dict[str, float]  # of examining the teacher, empty without one
+
+    val_criterion = CaptionLoss()
+
+    @property
+    def model(self) -> ImageToTextModel:
+        return self.captioner.model
+
+    @property
+    def train(self) -> PairLoader:
+        return self.ingredients.train
+
+    @property
+    def num_epochs(self) -> int:
+        return self.settings.NUM_EPOCHS + self.settings.SCST_EPOCHS
+
+    def schedule(self, step: int, steps_per_epoch: int) -> float:
+        return share_of_peak(self.settings, step, steps_per_epoch)
+
+    def criterion(self, run: Run) -> Criterion:
+        """LOSS or DISTILL's for NUM_EPOCHS, then self-critical training, which goes on from the averaged weights."""
+        name = self.settings.DISTILL or self.settings.LOSS
+        if run.progress.epoch >= self.settings.NUM_EPOCHS:
+            name = "self_critical"
+            first = run.progress.history[-1]["train_loss"] is not None  # of these epochs: the one before had a loss
+            if first and run.progress.batches_done == 0:
+                run.average.restart(run.model)
+        return CRITERIA[name](self.ingredients, run)
+
+    def validate(self, run: Run, record: dict, stop: StopSignal) -> Validation:
+        """Greedy captions of NUM_VALIDATION_CAPTIONS pictures -> collapse measures, and a few to look at."""
+        dataset, settings = self.val.dataset, self.settings
+
+        def read(part: list[int]) -> Tensor:
+            stop.check()
+            return dataset.images(part)
+
+        numbers, shown = (
+            spread(count, len(dataset.pictures))
+            for count in (settings.NUM_VALIDATION_CAPTIONS, settings.NUM_SAMPLE_CAPTIONS)
+        )
+        wanted, options = list(dict.fromkeys([*numbers, *shown])), DecodingOptions(settings.MAX_SEQ_LEN)
+        with autocast(self.device, self.dtype):
+            found = dict(zip(wanted, caption_all(self.captioner, read, wanted, options, settings.BATCH_SIZE)))
+        samples = [(dataset.pictures.path(i), found[i][0], dataset.references[i]) for i in shown]
+        warnings = better_than_teacher(self.findings, record["val_loss"], dataset)
+        if not numbers:
+            return Validation({"warnings": warnings} if warnings else {}, samples)
+        texts, finished = [found[i][0] for i in numbers], [found[i][1].finished for i in numbers]
+        measures = measure_collapse(texts, finished, [dataset.references[i] for i in numbers])
+        record = measures | {"warnings": collapse_warnings(measures) + warnings}
+        return Validation(record, samples, format_collapse(measures))
+
+    def save_best(self, run: Run, record: dict) -> None:
+        card = model_card(self.model, self.settings, record)
+        save_captioner(self.captioner, run.best, self.settings, record)
+
+    def finish(self, run: Run) -> str:
+        """Score best/ on the validation split as evaluate.py does, complete its card."""
+        best, settings, dataset = run.best, self.settings, self.val.dataset
+        captioner = load_captioner(best, self.device)
+        options = DecodingOptions(settings.MAX_SEQ_LEN, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
+        pictures = Pictures("val", dataset.pictures.paths, dataset.references, [])
+
+        def read(numbers: list[int]) -> Tensor:
+            return dataset.pictures.read(numbers, [0] * len(numbers))  # not cached features, which are rounded
+
+        results, captions = evaluate_pictures(captioner, read, pictures, options, self.dtype, best)
+        write_atomically(run.folder / "evaluation.json", as_json(results, pictures, captions, str(best)))
+        record = run.progress.history[run.progress.best_epoch - 1]
+        card = model_card(captioner.model, settings, record, results, self.findings)
+        write_atomically(best / "README.md", card)
+        print(format_results(results))
+        return f"python inference.py {shlex.join([str(pictures.paths[0]), '--checkpoint', str(best)])}"
+
+
+def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
+    """Source, tokenizer, model and loaders, as the settings and a checkpoint say. Raises UserError."""
+    check_loss(settings)
+    device = pick_device(settings.DEVICE)
+    dtype = pick_precision(settings, device)
+    origin = load_origin(settings, resumed)
+    if origin:
+        settings = keep_architecture(settings, origin.config["settings"])
+    teacher = find_teacher(settings, device)
+
+    choose = partial(choose_tokenizer, settings, origin, teacher)
+    data = prepare(settings, choose)
+    tokenizer = choose(data.captions_of("train"))
+    check_vocabulary(tokenizer, settings, resumed)
+    model, image_processor = build_model(settings, tokenizer, origin, teacher, device)
+    print_model(model, image_processor, tokenizer, settings)
+    print_device(device, dtype)
+    config = bundle_config(model, tokenizer, settings)
+    captioner = Captioner(model, tokenizer, image_processor, config)
+    ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype)
+    parts = {
+        "tokenizer": tokenizer.to_dict(),
+        "architecture": model.architecture,
+        "encoder_files": describe_encoder(model.encoder, image_processor),
+    }
+    return Captioning(settings, device, dtype, captioner, ingredients, val, parts, findings)
+
+
+def share_of_peak(settings: Settings, step: int, steps_per_epoch: int) -> float:
+    """Of the learning rate: over NUM_EPOCHS LR_SCHEDULE, then over SCST_EPOCHS SCST_LEARNING_RATE falling to 0."""
+    steps = settings.NUM_EPOCHS * steps_per_epoch
+    if step < steps or not settings.SCST_EPOCHS:
+        return learning_rate_factor(step, min(settings.WARMUP_STEPS, steps), steps, settings.LR_SCHEDULE)
+    left = 1 - (step - steps) / (settings.SCST_EPOCHS * steps_per_epoch)
+    return settings.SCST_LEARNING_RATE / settings.LEARNING_RATE * max(0.0, left)
+
+
+def load_origin(settings: Settings, resumed: Resumed | None) -> Captioner | None:
+    """The captioner that training starts from, None without FINETUNE_FROM; a run that goes on no longer needs it.
+
+    Raises UserError where it cannot be loaded.
+    """
+    if settings.FINETUNE_FROM is None:
+        return None
+    if resumed:
+        return from_checkpoint(resumed.checkpoint, resumed.path)
+    origin = load_captioner(settings.FINETUNE_FROM)
+    print(f"finetune     {settings.FINETUNE_FROM}")
+    trainable = origin.config["settings"].get("ENCODER_TRAINABLE")
+    if trainable != settings.ENCODER_TRAINABLE:
+        print(f"             ENCODER_TRAINABLE is now {settings.ENCODER_TRAINABLE!r}, was {trainable!r}")
+    return origin
+
+
+def find_teacher(settings: Settings, device: torch.device) -> LazyTeacher | None:
+    """TEACHER_MODEL_NAME where it teaches or lends its vocabulary. Raises UserError where it cannot what is asked."""
+    if settings.DISTILL != "teacher" and settings.TOKENIZER != "teacher":
+        return None
+    teacher = LazyTeacher(settings.TEACHER_MODEL_NAME, device)
+    if settings.DISTILL in ("git", "teacher"):
+        check_teacher(teacher, settings)
+    return teacher
+
+
+def choose_tokenizer(
+    settings: Settings, origin: Captioner | None, teacher: LazyTeacher | None, training_captions: list[str]
+) -> CaptionTokenizer:
+    """That of FINETUNE_FROM, the teacher's where TOKENIZER says so, or a BPE of the training captions."""
+    if origin:
+        return origin.tokenizer
+    if settings.TOKENIZER == "teacher":
+        return teacher.loaded.caption_tokenizer
+    return build_tokenizer(settings, training_captions)
+
+
+def check_vocabulary(tokenizer: CaptionTokenizer, settings: Settings, resumed: Resumed | None) -> None:
+    """Raises UserError where a run would go on with other tokens than it was trained with."""
+    if resumed and (trained := resumed.checkpoint["tokenizer"]["hash"]) != tokenizer.hash:
+        raise UserError(
+            f"{resumed.path} was trained with the vocabulary of hash {trained}, {settings.vocab_path} has hash "
+            f"{tokenizer.hash}; put the old vocab.json and merges.txt back (or the old TOKENIZER and teacher), or "
+            "start a new run"
+        )
+
+
+def build_model(
+    settings: Settings,
+    tokenizer: CaptionTokenizer,
+    origin: Captioner | None,
+    teacher: LazyTeacher | None,
+    device: torch.device,
+) -> tuple[ImageToTextModel, ImageProcessor]:
+    """Fresh as SEED makes it, or with the weights of origin; with a projector where features are distilled."""
+    torch.manual_seed(settings.SEED)
+    if origin:
+        encoder, image_processor = origin.model.encoder, origin.image_processor
+        encoder.set_trainable(settings.ENCODER_TRAINABLE)
+    else:
+        encoder, image_processor = load_encoder(settings)
+    model = make_model(encoder, image_processor, tokenizer, settings).to(device)
+    if origin:
+        model.load_state_dict(origin.model.state_dict())
+    if settings.DISTILL in ("git", "teacher") and settings.DISTILL_FEATURES:
+        add_projector(model, image_processor, teacher.loaded, settings)
+    return model, image_processor
+
+
+def print_model(
+    model: ImageToTextModel, image_processor: ImageProcessor, tokenizer: CaptionTokenizer, settings: Settings
+) -> None:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters()) - trained
+    taken = settings.TEACHER_MODEL_NAME if settings.TOKENIZER == "teacher" else None
+    source = settings.FINETUNE_FROM or taken or settings.vocab_path
+    print(f"tokenizer    {len(tokenizer):,} tokens, {source} (hash {tokenizer.hash})")
+    print(
+        f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder {settings.ENCODER_MODEL_NAME}, "
+        f"{token_shape(model.encoder, image_processor)[0]} image tokens"
+    )
+
+
+def build_loaders(
+    captioner: Captioner,
+    data: PreparedData,
+    teacher: LazyTeacher | None,
+    settings: Settings,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Ingredients, PairLoader, dict[str, float]]:
+    """Training pairs with all that criteria need beside them, validation pairs, and what is known of the teacher."""
+    model, tokenizer = captioner.model, captioner.tokenizer
+    train, val = (SplitPictures(data, split, captioner.image_processor, settings) for split in ("train", "val"))
+    features = [
+        cached_features(model.encoder, pictures, settings, device, dtype) if settings.CACHE_FEATURES else None
+        for pictures in (train, val)
+    ]
+    distill = settings.DISTILL in ("git", "teacher")
+    work = TeacherWork(teacher, train, val, tokenizer, settings, dtype) if distill else None
+    captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
+    train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)
+    val_set = ImageTextDataset(val, tokenizer, settings, features=features[1])
+    soft_targets, findings = work.soft_targets(train_set, val_set) if work and settings.DISTILL_ALPHA else (None, {})
+    ingredients = Ingredients(
+        settings,
+        model,
+        tokenizer,
+        PairLoader(train_set, settings, tokenizer.pad_id, shuffle=True),
+        soft_targets,
+        teacher.loaded if distill and settings.DISTILL_FEATURES else None,
+    )
+    return ingredients, PairLoader(val_set, settings, tokenizer.pad_id, shuffle=False), findings

@@ -1,0 +1,111 @@
+"""Go on where a run was stopped, or branch off from it: which checkpoint, which folder, whose settings.
+
+resumed = find_resumed(settings)                      # None for a fresh run
+settings = settings_for_resume(settings, resumed)     # the checkpoint's architecture, today's other settings
+folder = choose_folder(settings, resumed)
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from basics.checkpoint_file import STEP_FILE, numbered, read_checkpoint
+from basics.errors import UserError
+from basics.settings import ARCHITECTURE, Settings
+
+IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
+KEPT = (*ARCHITECTURE, "FINETUNE_FROM")  # of a run that goes on
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The checkpoint that a run goes on from, and its content."""
+
+    path: Path
+    checkpoint: dict
+
+
+def find_resumed(settings: Settings) -> Resumed | None:
+    """Raises UserError where RESUME_CHECKPOINT_PATH names no checkpoint that can be used."""
+    path = find_resume_path(settings)
+    return Resumed(path, read_checkpoint(path)) if path else None
+
+
+def find_resume_path(settings: Settings) -> Path | None:
+    """The file RESUME_CHECKPOINT_PATH means: None, itself, or the newest step of RUN_NAME or of the newest run."""
+    resume = settings.RESUME_CHECKPOINT_PATH
+    if resume is None:
+        return None
+    if resume != "latest":
+        return Path(resume)
+    parent = Path(settings.CHECKPOINT_DIR)
+    folders = [parent / settings.RUN_NAME] if settings.RUN_NAME else [p for p in parent.glob("*") if p.is_dir()]
+    newest = [files[-1] for folder in folders if (files := numbered(folder, STEP_FILE))]
+    if not newest:
+        where = folders[0] if settings.RUN_NAME else parent
+        raise UserError(
+            f"RESUME_CHECKPOINT_PATH is 'latest', but {where} holds no checkpoint_step_*.pt; "
+            "start without it, or name a file"
+        )
+    return max(newest, key=lambda path: path.stat().st_mtime)
+
+
+def choose_folder(settings: Settings, resumed: Resumed | None) -> Path:
+    """The run's folder. Raises UserError where an older run's files would be overwritten."""
+    name = settings.RUN_NAME or f"{settings.DATASET}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = resumed.path.parent if resumed and settings.RUN_NAME is None else Path(settings.CHECKPOINT_DIR) / name
+    steps = numbered(folder, STEP_FILE)
+    if resumed and folder.resolve() == resumed.path.parent.resolve():
+        if steps and number_of(steps[-1]) > resumed.checkpoint["global_step"]:
+            raise UserError(
+                f"{folder} goes on after {resumed.path.name} ({steps[-1].name}); resume the latest, or branch off "
+                "with another --run-name"
+            )
+        return folder
+    there = [*steps, *folder.glob("log.jsonl")]
+    if resumed is None:  # a branch that came to nothing has left the best/ it brought along
+        there += folder.glob("best")
+    if there:
+        raise UserError(
+            f"{folder} already holds a run ({there[0].name}); take another --run-name, or continue it with "
+            "--resume-checkpoint-path latest if it has checkpoints"
+        )
+    return folder
+
+
+def number_of(path: Path) -> int:
+    return int(STEP_FILE.fullmatch(path.name)[1])
+
+
+def settings_for_resume(settings: Settings, resumed: Resumed) -> Settings:
+    """The checkpoint's architecture, today's other settings; every difference is printed."""
+    path, checkpoint = resumed.path, resumed.checkpoint
+    old = checkpoint["config"]
+    changed = {name: old[name] for name in settings.to_dict() if name in old and old[name] != getattr(settings, name)}
+    changed.pop("RESUME_CHECKPOINT_PATH", None)
+    in_the_middle = checkpoint["progress"]["batches_done"] > 0
+    for name in IN_THE_MIDDLE:
+        if in_the_middle and name in changed:
+            raise UserError(
+                f"{path} stops in the middle of an epoch, where {name} must stay {old[name]} "
+                f"(now {getattr(settings, name)}); change it at the end of an epoch"
+            )
+    phases = [checkpoint["epoch"] < epochs for epochs in (old["NUM_EPOCHS"], settings.NUM_EPOCHS)]
+    if in_the_middle and phases[0] != phases[1]:
+        raise UserError(
+            f"{path} stops in the middle of epoch {checkpoint['epoch'] + 1}, which NUM_EPOCHS {settings.NUM_EPOCHS} "
+            f"would move across the start of self-critical training; keep {old['NUM_EPOCHS']} until its end"
+        )
+    print(f"resume       {path} (epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']:,})")
+    for name, value in changed.items():
+        if name not in KEPT:
+            print(f"             {name} is now {getattr(settings, name)!r}, was {value!r}")
+    return keep_architecture(settings, old, KEPT)
+
+
+def keep_architecture(settings: Settings, old: dict, names: tuple[str, ...] = ARCHITECTURE) -> Settings:
+    """The settings with what the old ones say of the model's shape and its tokens; every difference is printed."""
+    kept = {name: old[name] for name in names if name in old and old[name] != getattr(settings, name)}
+    for name, value in kept.items():
+        print(f"             {name} stays {value!r} as it was trained, not {getattr(settings, name)!r}")
+    return settings.replace(**kept)
