@@ -31,10 +31,10 @@ from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_r
 from losses.cross_entropy import CaptionLoss
 from losses.self_critical import ScstLoss
 from networks.search import DecodingOptions
-from prepare_dataset import prepare
 from publishing.hub_upload import make_uploader
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, measure_collapse
+from sources.prepare import prepare
 from tokenizer import build_tokenizer
 from training.checkpoint import find_resume_path, restore, save_checkpoint
 from training.feature_cache import cached_features
@@ -241,7 +241,7 @@ def main(argv: list[str]) -> int | None:
         settings = keep_architecture(settings, origin.config["settings"])
     folder = choose_folder(settings, resume, checkpoint)
 
-    data = prepare(settings)
+    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
     captions = data.captions_of("train")
     tokenizer = origin.tokenizer if origin else build_tokenizer(settings, captions)
     run = start_run(settings, tokenizer, len(captions), folder, origin)

@@ -29,8 +29,8 @@ from distillation.teacher import wordpieces
 from networks.encoder import load_encoder
 from networks.git import GitParts, build_git, caption_logits, load_git, save_git, train_wordpiece
 from networks.search import DecodingOptions
-from prepare_dataset import PreparedData, is_prepared, read_prepared
 from scoring.metrics import score_captions
+from sources.prepared import PreparedData, is_prepared, read_prepared
 from training.ema import WeightAverage
 from training.feature_cache import cached_features
 from training.optimizer import make_optimizer, make_scheduler

@@ -37,7 +37,7 @@ BLOCK = 500  # pictures whose features are written at once
 
 def write(folder: Path, raw_dir: str, times: int = 1, captions: int | None = None) -> dict:
     from benchmarks.raw_data import pictures_of, write_raw
-    from sources.caption_files import read_captions
+    from sources.reading import read_captions
 
     source = read_captions(Path(raw_dir).expanduser(), folder / "source")
     write_raw(source, folder / "raw", times * len(pictures_of(source)), captions)
@@ -45,17 +45,18 @@ def write(folder: Path, raw_dir: str, times: int = 1, captions: int | None = Non
 
 
 def prepare_data(folder: Path) -> dict:
-    from prepare_dataset import prepare
+    from sources.prepare import prepare
+    from tokenizer import build_tokenizer
 
-    started = time.perf_counter()
-    data = prepare(settings_of(folder))
+    started, settings = time.perf_counter(), settings_of(folder)
+    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
     seconds = time.perf_counter() - started
     counts = {"pictures": len(data.captions), "captions": sum(map(len, data.captions.values()))}
     return counts | {"prepare_seconds": seconds}
 
 
 def tokenizer(folder: Path) -> dict:
-    from sources.caption_files import read_captions
+    from sources.reading import read_captions
     from tokenizer import train_tokenizer
 
     settings = settings_of(folder)
@@ -69,14 +70,14 @@ def train(folder: Path, steps: int) -> dict:
     """Set up as train.py does, then the last steps of an epoch."""
     from dataset import ImageTextDataset, make_loader
     from losses.cross_entropy import CaptionLoss
-    from prepare_dataset import prepare
+    from sources.prepare import prepare
     from tokenizer import build_tokenizer
     from train import train_one_epoch
     from training.run import start_run
     from training.stopping import StopSignal
 
     started, settings = time.perf_counter(), settings_of(folder)
-    data = prepare(settings)
+    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
     captions = data.captions_of("train")
     vocabulary = build_tokenizer(settings, captions)
     run = start_run(settings, vocabulary, len(captions), folder)

@@ -29,8 +29,9 @@ from benchmarks.raw_data import pictures_of, write_raw
 from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
 from dataset import ImageTextDataset, make_loader
 from losses.cross_entropy import CaptionLoss
-from prepare_dataset import PreparedData, prepare
-from sources.caption_files import read_captions
+from sources.prepare import prepare
+from sources.prepared import PreparedData
+from sources.reading import read_captions
 from tokenizer import build_tokenizer, train_tokenizer
 from train import train_one_epoch
 from training.feature_cache import cached_features
@@ -87,7 +88,7 @@ def prepare_pictures(arguments: argparse.Namespace, folder: Path, flags: list[st
     captions = [text for texts in source.captions.values() for text in texts]
     tokenizer = train_tokenizer(captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
     tokenizer.save(settings.vocab_path, settings.merges_path)
-    return settings, prepare(settings)
+    return settings, prepare(settings, lambda captions: build_tokenizer(settings, captions))
 
 
 class Ours:

@@ -6,7 +6,7 @@ from tiny import TINY, flags, tiny_settings
 import train as train_script
 from dataset import ImageTextDataset, make_loader, start_epoch
 from distillation.teacher import load_teacher
-from prepare_dataset import prepare
+from sources.prepare import prepare
 from tokenizer import build_tokenizer
 from training.run import start_run
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def make_all(git, **changes):
     settings = tiny_settings(DISTILL="git", TEACHER_MODEL_NAME=str(git), **{"DISTILL_TOP_K": 16, **changes})
-    data = prepare(settings)
+    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
     tokenizer = build_tokenizer(settings, data.captions_of("train"))
     state = start_run(settings, tokenizer, len(data.captions_of("train")), None)
     sets = [ImageTextDataset(data, split, tokenizer, state.image_processor, settings) for split in ("train", "val")]

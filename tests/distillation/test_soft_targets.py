@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from taught import CPU, first_batch, make_all, train
-from tiny import tiny_settings
+from tiny import tiny_settings, tiny_tokenizer
 from transformers import AutoProcessor
 
 from basics.cache_file import CacheFile
@@ -19,8 +19,8 @@ from distillation.criteria import DistillLoss
 from distillation.setup import prepare_teaching
 from distillation.soft_targets import CachedTargets, LiveTargets, make_lesson, produce_targets
 from distillation.teacher import GenerativeImageTextTeacher, fingerprint, load_teacher
-from prepare_dataset import prepare
 from sources.images import load_image
+from sources.prepare import prepare
 
 
 def test_the_teacher_gives_logits_features_and_hidden_states(git):
@@ -35,7 +35,7 @@ def test_the_teacher_gives_logits_features_and_hidden_states(git):
 
 def test_the_teachers_pictures_are_prepared_as_its_processor_does_it(git, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    picture = next((prepare(tiny_settings()).image_dir).glob("*.png"))
+    picture = next(prepare(tiny_settings(), lambda _: tiny_tokenizer()).image_dir.glob("*.png"))
     expected = AutoProcessor.from_pretrained(git)(images=load_image(picture), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(load_teacher(str(git), CPU).pixels([load_image(picture)]), expected)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from git_folders import WORDS, make_plain
 from safetensors.torch import load_file, save_file
-from tiny import CAPTIONS, save_tiny_vit, tiny_settings
+from tiny import CAPTIONS, save_tiny_vit, tiny_settings, tiny_tokenizer
 from torch.nn import functional as F
 
 from basics.errors import UserError
@@ -14,7 +14,7 @@ from benchmarks import git_teacher
 from networks.encoder import load_encoder, quiet_transformers, token_shape
 from networks.git import build_git, caption_logits, load_git, save_git, train_wordpiece
 from networks.search import DecodingOptions
-from prepare_dataset import prepare
+from sources.prepare import prepare
 
 INDEX = torch.tensor([0, 2, 0, 1, 2, 2])  # images of six captions, uneven in number
 PLAIN, AROUND = "GIT as transformers has it", "GIT around a ViT"
@@ -239,7 +239,7 @@ def test_an_image_is_encoded_once_however_many_beams_it_has(parts):
 
 
 def test_a_teacher_is_trained_and_captions_the_validation_pictures(tmp_path, capsys):
-    prepare(tiny_settings(DATA_DIR=str(tmp_path / "data")))
+    prepare(tiny_settings(DATA_DIR=str(tmp_path / "data")), lambda _: tiny_tokenizer())
     encoder, output = save_tiny_vit(tmp_path / "vit"), tmp_path / "teacher"
     sizes = "--hidden-size 16 --layers 1 --heads 2 --batch-images 8 --vocab-size 90 --views 2 --num-workers 0".split()
     flags = ["--encoder", str(encoder), "--output", str(output), "--epochs", "1", *sizes]
