@@ -67,7 +67,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def find_pictures(data_dir: str | None, split: str, settings: Settings) -> Pictures:
     """The split of a prepared folder, of a dataset as downloaded, or of what the settings name. Raises UserError."""
-    from prepare_dataset import is_prepared, read_prepared
+    from sources.prepared import is_prepared, read_prepared
 
     folder = Path(data_dir).expanduser() if data_dir else settings.data_path
     if not folder.is_dir():
@@ -85,7 +85,7 @@ def find_pictures(data_dir: str | None, split: str, settings: Settings) -> Pictu
 
 def read_raw(folder: Path, split: str) -> tuple[list[str], dict, Path]:
     """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
-    from sources.caption_files import read_captions
+    from sources.reading import read_captions
 
     raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
     if not raw.splits:

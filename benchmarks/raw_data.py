@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from sources.caption_files import RawCaptions
+from sources.raw_captions import RawCaptions
 
 EVERY = 10  # one picture of so many is for validation
 

@@ -37,7 +37,7 @@ BLOCK = 500  # pictures whose features are written at once
 
 def write(folder: Path, raw_dir: str, times: int = 1, captions: int | None = None) -> dict:
     from benchmarks.raw_data import pictures_of, write_raw
-    from sources.caption_files import read_captions
+    from sources.reading import read_captions
 
     source = read_captions(Path(raw_dir).expanduser(), folder / "source")
     write_raw(source, folder / "raw", times * len(pictures_of(source)), captions)
@@ -57,7 +57,7 @@ def prepare_data(folder: Path) -> dict:
 
 
 def tokenizer(folder: Path) -> dict:
-    from sources.caption_files import read_captions
+    from sources.reading import read_captions
     from tokenizer import train_tokenizer
 
     settings = settings_of(folder)

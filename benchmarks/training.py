@@ -31,7 +31,7 @@ from benchmarks.side_by_side import Row, add_model_flags, command, compare, make
 from dataset import ImageTextDataset, SplitPictures
 from losses.cross_entropy import CaptionLoss
 from networks.encoders import load_encoder
-from sources.caption_files import read_captions
+from sources.reading import read_captions
 from sources.prepare import prepare
 from sources.prepared import PreparedData
 from tasks.registry import build_task

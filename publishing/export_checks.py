@@ -26,9 +26,9 @@ from captioner.folder import Captioner
 from evaluate import Pictures, readable, spread
 from networks import encoder
 from networks.search import DecodingOptions
-from prepare_dataset import is_prepared, read_prepared
 from scoring.metrics import score_captions
 from sources.images import find_pictures, load_image
+from sources.prepared import is_prepared, read_prepared
 from sources.shapes import draw_shapes
 
 LEVELS = 2.5  # largest difference of a prepared pixel, of 255: what rounds otherwise, not what is resized otherwise

@@ -1,13 +1,26 @@
 """What prepare_dataset.py says about a dataset: counts, lengths, and what should make its owner look twice."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
+
+from sources.prepared import PreparedData
+from sources.raw_captions import RawCaptions
 
 BAR = 40  # characters of the longest bar of the histogram
 
 
-def data_report(data, hashes: dict[str, str], bad: dict[str, str], tokenizer, max_seq_len: int) -> dict:
-    """Plain numbers about prepare_dataset.PreparedData; hashes and bad as check_images() gives them."""
+class EncodesCaptions(Protocol):
+    """What the report needs of a tokenizer: the ids of each caption, as long as the model will see them."""
+
+    def encode_each(self, captions: list[str]) -> Iterator[list[int]]: ...
+
+
+def data_report(
+    data: PreparedData, hashes: dict[str, str], bad: dict[str, str], tokenizer: EncodesCaptions, max_seq_len: int
+) -> dict:
+    """Plain numbers; hashes and bad as prepare.check_images() gives them."""
     captions = [caption for texts in data.captions.values() for caption in texts]
     lengths = Counter(len(caption.split()) for caption in captions)
     cut = sum(len(ids) > max_seq_len for ids in tokenizer.encode_each(captions))
@@ -27,15 +40,15 @@ def data_report(data, hashes: dict[str, str], bad: dict[str, str], tokenizer, ma
 
 def duplicates(hashes: dict[str, str], split_of: dict[str, str]) -> list[list[str]]:
     """Names of images with the very same file in more than one split: the model would be tested on what it learned."""
-    same = defaultdict(list)
+    same: dict[str, list[str]] = defaultdict(list)
     for name, digest in hashes.items():
         if name in split_of:
             same[digest].append(name)
     return [names for names in same.values() if len({split_of[name] for name in names}) > 1]
 
 
-def format_report(report: dict, raw, data_path: Path) -> str:
-    """The report as a person reads it; raw is the caption_files.RawCaptions it was made from."""
+def format_report(report: dict, raw: RawCaptions, data_path: Path) -> str:
+    """The report as a person reads it; raw is what it was made from."""
     per_image = ", ".join(f"{count} for {images:,}" for count, images in report["captions_per_image"].items())
     splits = ", ".join(f"{split} {count:,}" for split, count in report["splits"].items())
     lines = [
@@ -59,7 +72,7 @@ def histogram(lengths: dict[int, int]) -> list[str]:
     """Words a caption, in at most twelve bins."""
     longest = max(lengths)
     width = -(-longest // 12)
-    bins = Counter()
+    bins: Counter[int] = Counter()
     for length, count in lengths.items():
         bins[(length - 1) // width] += count
     highest, total = max(bins.values()), sum(bins.values())

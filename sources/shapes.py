@@ -37,7 +37,7 @@ def draw_shapes(image_dir: Path, num_images: int, seed: int) -> dict[str, list[s
         rng = random.Random(f"{seed}/{number}")  # each picture its own: more pictures leave the first ones as they are
         things, is_row = random_scene(rng)
         draw_scene(things, is_row, rng).save(image_dir / name)
-        captions[name] = describe(things, is_row)
+        captions[name] = phrasings(things, is_row)
     return captions
 
 
@@ -71,7 +71,7 @@ def draw_thing(
         draw.polygon([(x, y - r), (x - r, y + 0.8 * r), (x + r, y + 0.8 * r)], fill=color)
 
 
-def describe(things: list[Thing], is_row: bool) -> list[str]:
+def phrasings(things: list[Thing], is_row: bool) -> list[str]:
     """Five captions, each true and complete."""
     names = ["a " + " ".join(thing) for thing in things]
     if len(names) == 1:

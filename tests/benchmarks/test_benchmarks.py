@@ -15,7 +15,8 @@ from benchmarks import captioning, distillation, git_teacher, scaling, startup, 
 from benchmarks.raw_data import write_raw
 from benchmarks.side_by_side import Row, table
 from captioner.folder import Captioner, bundle_config, save_captioner
-from sources.caption_files import RawCaptions, read_captions
+from sources.raw_captions import RawCaptions
+from sources.reading import read_captions
 from sources.shapes import draw_shapes
 
 SIZES = ["--width", "16", "--layers", "1", "--heads", "2"]

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from git_folders import WORDS
 from taught import train
-from tiny import tiny_settings
+from tiny import tiny_settings, tiny_tokenizer
 from transformers import AutoProcessor, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
 
 import teacher_captions
 from basics.errors import UserError
 from distillation.setup import prepare_teaching
 from distillation.teacher import GenerativeImageTextTeacher
-from prepare_dataset import prepare
+from sources.prepare import prepare
 
 
 def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch_to_epoch(made):
@@ -80,7 +80,7 @@ def test_captions_of_others_are_left_as_they_are(git, tmp_path, content):
 
 def test_a_folder_without_captions_gets_the_teachers_and_is_a_dataset_then(git, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    data = prepare(tiny_settings())
+    data = prepare(tiny_settings(), lambda _: tiny_tokenizer())
     folder = tmp_path / "photos"
     shutil.copytree(data.image_dir, folder)
     (folder / "broken.png").write_bytes(b"no picture")
@@ -91,4 +91,5 @@ def test_a_folder_without_captions_gets_the_teachers_and_is_a_dataset_then(git, 
     (folder / "captions.jsonl").write_text("\n".join(first[:30]) + "\n" + first[30][:50])  # a kill
     teacher_captions.main(["--teacher", str(git), "--images", str(folder), "--beam", "2"])
     assert sorted((folder / "captions.jsonl").read_text().splitlines()) == sorted(first)
-    assert len(prepare(tiny_settings(DATASET="folder", RAW_DIR=str(folder))).captions) == 40
+    taught = tiny_settings(DATASET="folder", RAW_DIR=str(folder))
+    assert len(prepare(taught, lambda _: tiny_tokenizer()).captions) == 40

@@ -2,12 +2,16 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from basics.errors import UserError
-from sources.caption_files import clean_caption, read_captions
+from sources import forms
+from sources.forms.registry import FORMS
+from sources.raw_captions import clean_caption
+from sources.reading import read_captions
 
 
 def pictures(folder, *names):
@@ -26,6 +30,11 @@ def raw_dir(tmp_path):
 
 def read(raw_dir):
     return read_captions(raw_dir, raw_dir.parent / "data")
+
+
+def test_every_file_of_a_form_stands_in_the_registry():
+    files = {path.stem for path in Path(forms.__file__).parent.glob("*.py")} - {"__init__", "registry"}
+    assert {form.read.__module__.rpartition(".")[2] for form in FORMS} == files
 
 
 def test_flickr8k_as_shipped_with_its_split_lists(raw_dir):

@@ -1,0 +1,1 @@
+"""The forms that captions come in: one file a form, one line of registry.py each."""

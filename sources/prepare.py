@@ -1,0 +1,215 @@
+"""Make a dataset ready, where that was not done yet or what it is made from has changed.
+
+    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
+
+Writes DATA_DIR/<DATASET>/: captions.json ({"image file name": ["caption", ...]}), splits.json (three lists),
+dataset.json (where the images lie and what all was made from) and bad_images.txt.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from basics.errors import UserError
+from basics.files import write_atomically
+from basics.settings import Settings
+from sources.archives import stamps
+from sources.data_report import EncodesCaptions, data_report, format_report
+from sources.images import ImageError, load_image
+from sources.prepared import PreparedData, is_prepared, read_json, read_prepared
+from sources.raw_captions import RawCaptions
+from sources.reading import read_captions
+from sources.shapes import draw_shapes
+from sources.splits import make_splits
+
+INPUT_SETTINGS = ("DATASET", "SEED", "VAL_FRACTION", "TEST_FRACTION", "BAD_IMAGE_LIMIT")  # decide the result
+HUB_FILES = ("flickr_annotations_30k.csv", "flickr30k-images.zip")
+
+MakeTokenizer = Callable[[list[str]], EncodesCaptions]
+
+
+def prepare(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+    """The prepared data of DATASET, made where it is not there yet or its raw files have changed.
+
+    make_tokenizer gets the training captions, and is called only when data is made: to count the captions that
+    MAX_SEQ_LEN will cut.
+    """
+    return PREPARERS[settings.DATASET](settings, make_tokenizer)
+
+
+def prepare_shapes(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+    inputs = {**input_settings(settings), "SHAPES_NUM_IMAGES": settings.SHAPES_NUM_IMAGES}
+    if (data := prepared_already(settings, inputs)) is not None:
+        return data
+    image_dir = settings.data_path / "images"
+    captions = draw_shapes(image_dir, settings.SHAPES_NUM_IMAGES, settings.SEED)
+    return write_prepared(settings, RawCaptions("drawn shapes", captions, image_dir=image_dir), inputs, make_tokenizer)
+
+
+def prepare_flickr30k(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+    """From RAW_DIR, or downloaded from the Hub."""
+    if settings.RAW_DIR is None and not is_prepared(settings.data_path):
+        settings = settings.replace(RAW_DIR=str(download_flickr30k(settings.FLICKR30K_REPO_ID)))
+    return prepare_raw(settings, make_tokenizer)
+
+
+def prepare_raw(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+    """Read RAW_DIR whatever its form; what was prepared before is used where RAW_DIR is gone or not named."""
+    if settings.RAW_DIR is None:
+        print(f"data         {settings.data_path} is prepared")
+        return read_prepared(settings.data_path)
+    raw_dir, seed = Path(settings.RAW_DIR).expanduser(), seed_of_splits(settings)
+    raw = read_captions(raw_dir, settings.data_path)
+    if seed != settings.SEED and not raw.splits:
+        print(f"splits       stay as SEED {seed} made them (delete {settings.data_path}/dataset.json to split anew)")
+    settings = settings.replace(SEED=seed)
+    inputs = {**input_settings(settings), "raw_dir": str(raw_dir.resolve()), "files": fingerprints(raw.files)}
+    if raw.archives:
+        inputs["archives"] = stamps(raw.archives)
+    if (data := prepared_already(settings, inputs)) is not None:
+        return data
+    return write_prepared(settings, raw, inputs, make_tokenizer)
+
+
+PREPARERS: dict[str, Callable[[Settings, MakeTokenizer], PreparedData]] = {  # by DATASET
+    "shapes": prepare_shapes,
+    "flickr8k": prepare_raw,
+    "flickr30k": prepare_flickr30k,
+    "coco": prepare_raw,
+    "folder": prepare_raw,
+}
+
+
+def seed_of_splits(settings: Settings) -> int:
+    """SEED, or the one that split this data first: another seed of training must not move pictures into validation."""
+    manifest = settings.data_path / "dataset.json"
+    if not manifest.is_file():
+        return settings.SEED
+    return read_json(manifest, ("inputs",))["inputs"].get("SEED", settings.SEED)
+
+
+def download_flickr30k(repo_id: str) -> Path:
+    """Both files of the Hub's dataset, with huggingface_hub's own progress bars -> the folder that holds them."""
+    from huggingface_hub import hf_hub_download  # takes its time to import
+
+    try:
+        paths = [Path(hf_hub_download(repo_id, name, repo_type="dataset")) for name in HUB_FILES]
+    except Exception as error:  # its errors have no common base: HTTP, cache, names
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"cannot download {repo_id} ({reason}); put {' and '.join(HUB_FILES)}, or another form "
+            "of Flickr30k, into a folder and name it with --raw-dir"
+        ) from error
+    return paths[0].parent
+
+
+def input_settings(settings: Settings) -> dict:
+    return {name: getattr(settings, name) for name in INPUT_SETTINGS}
+
+
+def fingerprints(files: list[Path]) -> list[list]:
+    """[name, size, hash] of each caption file: what a change is noticed by."""
+    return [[path.name, path.stat().st_size, file_hash(path)] for path in files]
+
+
+def file_hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
+    """What lies there if it was made from the same inputs, None if it is to be made.
+
+    Raises UserError where making it again would overwrite files that were edited by hand.
+    """
+    data_path = settings.data_path
+    if not is_prepared(data_path):
+        return None
+    manifest = read_json(data_path / "dataset.json", ("inputs", "outputs", "source", "image_dir"))
+    if manifest["inputs"] == json.loads(json.dumps(inputs)):
+        print(f"data         {data_path} is prepared ({manifest['source']})")
+        return read_prepared(data_path)
+    changed = [name for name in {**manifest["inputs"], **inputs} if manifest["inputs"].get(name) != inputs.get(name)]
+    edited = [name for name, digest in manifest["outputs"].items() if file_hash(data_path / name) != digest]
+    if edited:
+        raise UserError(
+            f"{data_path} was made from other inputs ({', '.join(changed)}), but {', '.join(edited)} was edited "
+            "since; move it away to prepare again, or set DATA_DIR to another folder"
+        )
+    print(
+        f"data         preparing {data_path} again, changed: {', '.join(changed)} (the vocabulary stays; "
+        f"delete {settings.vocab_path} and {settings.merges_path} to train it anew)"
+    )
+    return None
+
+
+def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_tokenizer: MakeTokenizer) -> PreparedData:
+    """Split, check, leave out what is bad, write, report; dataset.json comes last: nothing counts as made before."""
+    data_path = settings.data_path
+    splits = make_splits(raw, settings)
+    hashes, bad = check_images(raw.image_dir, list(raw.captions))
+    write_atomically(data_path / "bad_images.txt", "".join(f"{name}\t{reason}\n" for name, reason in bad.items()))
+    stop_if_too_many_are_bad(settings, bad, len(raw.captions))
+    (data_path / "dataset.json").unlink(missing_ok=True)
+    data = leave_out_bad(raw, splits, hashes)
+    outputs = {"captions.json": data.captions, "splits.json": data.splits}
+    for name, content in outputs.items():
+        write_atomically(data_path / name, json.dumps(content, ensure_ascii=False, indent=0))
+    report = data_report(data, hashes, bad, make_tokenizer(data.captions_of("train")), settings.MAX_SEQ_LEN)
+    inside = raw.image_dir.is_relative_to(data_path)
+    manifest = {
+        "image_dir": str(raw.image_dir.relative_to(data_path) if inside else raw.image_dir.resolve()),
+        "source": raw.source,
+        "inputs": inputs,
+        "outputs": {name: file_hash(data_path / name) for name in outputs},
+        "report": report,
+        "notes": raw.notes,
+    }
+    write_atomically(data_path / "dataset.json", json.dumps(manifest, ensure_ascii=False, indent=2))
+    print(format_report(report, raw, data_path))
+    return data
+
+
+def check_images(image_dir: Path, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Open every picture whole -> {name: hash of the file} of the good, {name: reason} of the bad."""
+
+    def check(name: str) -> tuple[str, str]:
+        try:
+            load_image(image_dir / name)
+            return file_hash(image_dir / name), ""
+        except (ImageError, OSError) as error:
+            return "", str(error)
+
+    good, bad = {}, {}
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(
+            pool.map(check, names), total=len(names), desc="checking", unit=" pictures", leave=False, disable=None
+        )
+        for name, (digest, reason) in zip(names, bar):
+            if digest:
+                good[name] = digest
+            else:
+                bad[name] = reason
+    return good, bad
+
+
+def stop_if_too_many_are_bad(settings: Settings, bad: dict[str, str], num_images: int) -> None:
+    share = len(bad) / num_images
+    if share > settings.BAD_IMAGE_LIMIT:
+        raise UserError(
+            f"{len(bad):,} of {num_images:,} images ({share:.1%}) are missing or unreadable, BAD_IMAGE_LIMIT "
+            f"is {settings.BAD_IMAGE_LIMIT:.1%}; they are listed in {settings.data_path / 'bad_images.txt'}"
+        )
+
+
+def leave_out_bad(raw: RawCaptions, splits: dict[str, list[str]], good: dict[str, str]) -> PreparedData:
+    """The captions and splits of the good pictures alone; a note says how many of these stand in no split."""
+    captions = {name: texts for name, texts in raw.captions.items() if name in good}
+    splits = {split: [name for name in names if name in good] for split, names in splits.items()}
+    if unsplit := len(captions) - sum(map(len, splits.values())):
+        raw.notes.append(f"{unsplit:,} pictures with captions stand in no official split and are not used")
+    return PreparedData(captions, splits, raw.image_dir)

@@ -1,0 +1,41 @@
+"""Captions as people really have them, whatever form they came in."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from basics.errors import UserError
+
+SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "dev": "val", "validation": "val", "test": "test"}
+
+
+@dataclass
+class RawCaptions:
+    """What a raw folder holds, under the file names of the images; `notes` says what was repaired or left out.
+
+    splits {"train" | "val" | "test": [name, ...]} is empty where there is no official split.
+    """
+
+    source: str
+    captions: dict[str, list[str]] = field(default_factory=dict)
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    image_dir: Path = field(kw_only=True)
+    archives: list[Path] = field(default_factory=list)  # that the images come from
+
+    def add(self, name: str, caption: str) -> None:
+        """Keep a caption, cleaned; an image whose captions are all empty still counts as named."""
+        captions = self.captions.setdefault(name.strip(), [])
+        if caption := clean_caption(caption):
+            captions.append(caption)
+
+    def assign(self, name: str, split: str) -> None:
+        if split not in SPLIT_NAMES:
+            raise UserError(f"{self.files[0]}: unknown split {split!r}, expected one of {', '.join(SPLIT_NAMES)}")
+        self.splits.setdefault(SPLIT_NAMES[split], []).append(name)
+
+
+def clean_caption(caption: str) -> str:
+    """Single spaces, and none before a punctuation mark: "grass ." -> "grass."."""
+    return re.sub(r" ([,.!?;:])(?=\s|$)", r"\1", " ".join(caption.split()))

@@ -1,0 +1,50 @@
+"""Which images are for training, for validation and for the test: always whole images, never single captions."""
+
+import hashlib
+
+from basics.errors import UserError
+from basics.settings import Settings
+from sources.raw_captions import RawCaptions
+
+SPLITS = ("train", "val", "test")
+
+
+def hash_split(name: str, seed: int, val_fraction: float, test_fraction: float) -> str:
+    """The split of an image, from its name and the seed alone: adding files moves no other."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    return "val" if place < val_fraction else "test" if place < val_fraction + test_fraction else "train"
+
+
+def make_splits(raw: RawCaptions, settings: Settings) -> dict[str, list[str]]:
+    """The official splits, else hashed ones. Raises UserError where one would be useless."""
+    splits = official_splits(raw, settings) if raw.splits else hashed_splits(raw, settings)
+    for split in ("train", "val"):
+        if not splits[split]:
+            raise UserError(
+                f"the {split} split of {raw.source} is empty ({len(raw.captions):,} images in all); "
+                "more pictures or another VAL_FRACTION are needed"
+            )
+    return splits
+
+
+def official_splits(raw: RawCaptions, settings: Settings) -> dict[str, list[str]]:
+    """What came with the data; a validation split that it lacks is held out of train."""
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    of_image = {name: split for split, names in raw.splits.items() for name in names}  # an image has one split
+    for name in raw.captions:
+        if name in of_image:
+            splits[of_image[name]].append(name)
+    if not splits["val"] and settings.VAL_FRACTION:
+        raw.notes.append("no official validation split: held out of train by VAL_FRACTION")
+        train, splits["train"] = splits["train"], []
+        for name in train:
+            splits[hash_split(name, settings.SEED, settings.VAL_FRACTION, 0)].append(name)
+    return splits
+
+
+def hashed_splits(raw: RawCaptions, settings: Settings) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for name in raw.captions:
+        splits[hash_split(name, settings.SEED, settings.VAL_FRACTION, settings.TEST_FRACTION)].append(name)
+    return splits
