@@ -254,7 +254,7 @@ def main(argv: list[str]) -> int | None:
             )
     train_loader = make_loader(train_set, settings, tokenizer.pad_id, shuffle=True)
     val_loader = make_loader(val_set, settings, tokenizer.pad_id, shuffle=False)
-    if settings.DISTILL == "git":
+    if settings.DISTILL == "teacher":
         from distillation.setup import prepare_teaching  # takes its time to import
 
         run.teaching = prepare_teaching(run, train_set, val_set)

@@ -81,9 +81,9 @@ def exchange(a: Path, b: Path) -> bool:
     library = ctypes.CDLL(None) if sys.platform in ("linux", "darwin") else None
     names = os.fsencode(a), os.fsencode(b)
     if rename := getattr(library, "renameat2", None):  # Linux
-        return rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0
+        return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
     if rename := getattr(library, "renamex_np", None):  # macOS
-        return rename(*names, RENAME_SWAP) == 0
+        return bool(rename(*names, RENAME_SWAP) == 0)
     return False
 
 

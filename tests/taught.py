@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def make_all(git, **changes):
-    settings = tiny_settings(DISTILL="git", TEACHER_MODEL_NAME=str(git), **{"DISTILL_TOP_K": 16, **changes})
+    settings = tiny_settings(DISTILL="teacher", TEACHER_MODEL_NAME=str(git), **{"DISTILL_TOP_K": 16, **changes})
     data = prepare(settings)
     tokenizer = build_tokenizer(settings, data.captions_of("train"))
     state = start_run(settings, tokenizer, len(data.captions_of("train")), None)

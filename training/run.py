@@ -41,7 +41,7 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     progress: Progress
-    teaching: object = None  # teaching.Teaching: what DISTILL "git" learns from
+    teaching: object = None  # teaching.Teaching: what DISTILL "teacher" learns from
 
     @property
     def captioner(self) -> Captioner:
@@ -70,7 +70,7 @@ def start_run(
     model = make_model(encoder, encoder_embed_dim, tokenizer, settings).to(device)
     if origin:
         model.load_state_dict(origin.model.state_dict())
-    if settings.DISTILL == "git" and settings.DISTILL_FEATURES:
+    if settings.DISTILL == "teacher" and settings.DISTILL_FEATURES:
         from distillation.feature_distill import add_feature_loss  # the teacher takes its time to import
 
         add_feature_loss(model, image_processor, settings, device)

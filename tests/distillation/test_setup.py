@@ -18,7 +18,7 @@ from distillation.teacher import load_teacher
 
 def test_a_run_with_a_teacher_ends_in_a_captioner_without_it(tmp_path, git, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    train(RUN_NAME="taught", DISTILL="git", TEACHER_MODEL_NAME=git, DISTILL_TOP_K=16)
+    train(RUN_NAME="taught", DISTILL="teacher", TEACHER_MODEL_NAME=git, DISTILL_TOP_K=16)
     assert re.search(r"teacher +predicts \d+\.\d% of our targets", capsys.readouterr().out)
     card = (tmp_path / "checkpoints" / "taught" / "best" / "README.md").read_text()
     assert re.search(r"learned from the teacher git: its predictions \(share 0.5, 16 likeliest tokens, \d+%", card)
@@ -39,10 +39,10 @@ def test_a_run_with_a_teacher_ends_in_a_captioner_without_it(tmp_path, git, monk
 @pytest.mark.parametrize(
     "changes",
     [
-        {"DISTILL": "git", "DISTILL_CAPTIONS": 0.3, "DISTILL_BEAMS": 2, "DISTILL_TOP_K": 16},
+        {"DISTILL": "teacher", "DISTILL_CAPTIONS": 0.3, "DISTILL_BEAMS": 2, "DISTILL_TOP_K": 16},
         {"DISTILL": "momentum", "EMA_DECAY": 0.99, "PRECISION": "bf16"},
         {
-            "DISTILL": "git",
+            "DISTILL": "teacher",
             "DISTILL_ALPHA": 0,
             "DISTILL_FEATURES": "projection=projection",
             "TEACHER_MODEL_NAME": "checkpoints/teacher/best",
@@ -75,13 +75,13 @@ def test_a_worse_teacher_and_one_that_never_ends_are_said(made, capsys):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"DISTILL": "git"}, "needs TEACHER_MODEL_NAME"),
-        ({"DISTILL": "git", "TEACHER_MODEL_NAME": "./nowhere"}, "is not here"),
+        ({"DISTILL": "teacher"}, "needs TEACHER_MODEL_NAME"),
+        ({"DISTILL": "teacher", "TEACHER_MODEL_NAME": "./nowhere"}, "is not here"),
         ({"DISTILL": "momentum"}, "needs EMA_DECAY"),
-        ({"DISTILL": "git", "TEACHER_MODEL_NAME": "x/y", "DISTILL_ALPHA": 0}, "both 0"),
+        ({"DISTILL": "teacher", "TEACHER_MODEL_NAME": "x/y", "DISTILL_ALPHA": 0}, "both 0"),
         ({"TOKENIZER": "teacher"}, "needs TEACHER_MODEL_NAME"),
         ({"DISTILL": "momentum", "EMA_DECAY": 0.9, "DISTILL_CAPTIONS": 0.5}, "needs a teacher of its own"),
-        ({"DISTILL": "git", "TEACHER_MODEL_NAME": "x/y", "DISTILL_FEATURES": " = "}, "module of ours"),
+        ({"DISTILL": "teacher", "TEACHER_MODEL_NAME": "x/y", "DISTILL_FEATURES": " = "}, "module of ours"),
     ],
 )
 def test_settings_that_cannot_be_taught_with_are_refused(changes, words):
@@ -100,7 +100,7 @@ def test_features_of_both_are_pulled_together_and_the_projector_stays_out_of_the
     monkeypatch.chdir(tmp_path)
     train(
         RUN_NAME="taught",
-        DISTILL="git",
+        DISTILL="teacher",
         TEACHER_MODEL_NAME=git,
         DISTILL_TOP_K=16,
         DISTILL_FEATURES="projection=git.visual_projection",

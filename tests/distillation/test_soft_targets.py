@@ -116,7 +116,7 @@ def test_a_student_with_the_teachers_wordpieces_learns_its_whole_distribution(gi
     lesson = make_lesson(teacher, train_set.captions, train_set.tokens, state.tokenizer)
     assert lesson.projection.rows is None and lesson.supervised == 1
     prepare_teaching(state, train_set, val_set)
-    train(RUN_NAME="same", DISTILL="git", TEACHER_MODEL_NAME=git, TOKENIZER="teacher", DISTILL_TOP_K=8)
+    train(RUN_NAME="same", DISTILL="teacher", TEACHER_MODEL_NAME=git, TOKENIZER="teacher", DISTILL_TOP_K=8)
     loaded = load_captioner(tmp_path / "checkpoints" / "same" / "best").tokenizer
     assert loaded.hash == state.tokenizer.hash
     folder = tmp_path / "checkpoints" / "same" / "best"
