@@ -47,6 +47,7 @@ SCRATCH_LAYERS: int = 4  # blocks of the "scratch" ViT
 SCRATCH_HEADS: int = 4  # attention heads of the "scratch" ViT
 
 # --- Decoder ---
+DECODER: str = "transformer"  # which decoder of networks/decoders.py: our Transformer
 DECODER_EMBED_DIM: int = 128  # width of the decoder, a multiple of DECODER_HEADS
 DECODER_HEADS: int = 4  # attention heads a layer
 DECODER_LAYERS: int = 2  # Transformer layers, 1 or more
@@ -54,6 +55,8 @@ DECODER_FF_DIM: int = 512  # width of the feed-forward part of a layer
 DECODER_DROPOUT: float = 0.0  # dropout in the decoder, 0 up to but not including 1
 
 # --- Training ---
+TASK: str = "caption"  # what is learned, one of tasks/registry.py
+LOSS: str = "cross_entropy"  # criterion of NUM_EPOCHS, one of tasks/criteria.py; DISTILL blends a teacher in
 FINETUNE_FROM: str | None = None  # start from this captioner's weights and vocabulary: folder, checkpoint_*.pt, Hub id
 NUM_EPOCHS: int = 4  # passes over the training pairs
 BATCH_SIZE: int = 64  # image-caption pairs a forward pass
@@ -78,7 +81,7 @@ SCST_SAMPLING: Literal["sample", "beam"] = "sample"  # drawn from the model's di
 SCST_BASELINE: Literal["samples", "greedy"] = "samples"  # what a sample must beat: the other samples, or greedy
 
 # --- Distillation, while cross-entropy is trained ---
-DISTILL: Literal["git", "momentum"] | None = None  # learn from TEACHER_MODEL_NAME too, or from the EMA_DECAY average
+DISTILL: Literal["teacher", "momentum"] | None = None  # learn from TEACHER_MODEL_NAME too, or the EMA_DECAY average
 TEACHER_MODEL_NAME: str | None = None  # GIT, a captioner of this project, or (captions only) another; folder, Hub id
 DISTILL_ALPHA: float = 0.5  # share of the teacher's predictions in the loss, the rest is cross-entropy; 0 to 1
 DISTILL_TEMPERATURE: float = 1.0  # softens both predictions, > 0; 1 where the teacher has another vocabulary

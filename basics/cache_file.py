@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from tqdm import tqdm
@@ -26,23 +27,20 @@ from basics.files import write_atomically
 BLOCK = 2**26  # bytes read at once for a checksum
 NOTE_EVERY = 5.0  # seconds of work that a kill can lose
 
+Produce = Callable[[int], Iterator[tuple[int, bytes]]]  # from so many items on: a number of items and their bytes
+About = Callable[[], dict[str, Any]]
+
 
 class CacheFile:
     """One file; inputs: plain types, all that decides its content, so that any other value of one is another file."""
 
-    def __init__(self, stem: Path, inputs: dict, suffix: str = ".bin"):
+    def __init__(self, stem: Path, inputs: dict[str, Any], suffix: str = ".bin"):
         self.inputs = json.dumps(inputs, sort_keys=True)
         self.path = stem.with_name(f"{stem.name}-{hashlib.sha256(self.inputs.encode()).hexdigest()[:12]}{suffix}")
 
     def make(
-        self,
-        total: int,
-        num_bytes: int,
-        produce: Callable[[int], Iterator[tuple[int, bytes]]],
-        desc: str,
-        about: Callable[[], dict] = dict,
-        advice: str = "",
-    ) -> dict:
+        self, total: int, num_bytes: int, produce: Produce, desc: str, about: About = dict, advice: str = ""
+    ) -> dict[str, Any]:
         """Make the file of so many pictures where it is not there and whole -> its note; about() is asked at the end.
 
         Raises UserError where the disk has no room for num_bytes (advice says what else could be done), and for a file
@@ -52,7 +50,7 @@ class CacheFile:
         with FileLock(self.path.with_suffix(".lock")):
             if not is_whole(self.path):
                 build(self, total, num_bytes, produce, desc, about, advice)
-        note = json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8"))
+        note: dict[str, Any] = json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8"))
         if note.get("inputs", self.inputs) != self.inputs:
             raise UserError(f"{self.path} was made from other inputs than its name says; delete it to make it anew")
         return note
@@ -78,7 +76,7 @@ def checksum(path: Path) -> int:
     return value
 
 
-def build(cache: CacheFile, total: int, num_bytes: int, produce, desc: str, about, advice: str) -> None:
+def build(cache: CacheFile, total: int, num_bytes: int, produce: Produce, desc: str, about: About, advice: str) -> None:
     """Make what is missing. A stop loses at most NOTE_EVERY seconds: the note says how much of the file counts."""
     path = cache.path
     part, note = path.with_suffix(".part"), path.with_suffix(".part.json")

@@ -8,17 +8,15 @@ import pickle
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from basics.errors import UserError
+from basics.errors import UserError, first_line
+from basics.settings import up_to_date
 
 STEP_FILE = re.compile(r"checkpoint_step_(\d+)\.pt")
-
-
 BEST_FILE = re.compile(r"checkpoint_epoch_(\d+)_val_[\d.]+\.pt")
-
-
 REQUIRED = (
     "epoch",
     "global_step",
@@ -34,13 +32,13 @@ REQUIRED = (
 )
 
 
-def numbered(folder: Path, pattern: re.Pattern) -> list[Path]:
+def numbered(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
     """Files of a folder that match, by their number, the highest last."""
     found = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := pattern.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
 
 
-def read_checkpoint(path: Path) -> dict:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """The dict of a checkpoint file on the CPU. Raises UserError for what is missing, damaged or unsafe."""
     try:
         with warnings.catch_warnings():
@@ -63,8 +61,5 @@ def read_checkpoint(path: Path) -> dict:
     missing = [key for key in REQUIRED if key not in checkpoint] if isinstance(checkpoint, dict) else list(REQUIRED)
     if missing:
         raise UserError(f"{path} is no checkpoint of train.py: it lacks {', '.join(missing[:3])}")
+    checkpoint["config"] = up_to_date(checkpoint["config"])
     return checkpoint
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

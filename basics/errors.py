@@ -8,6 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
+LONGEST = 300  # characters of another's error within a message of ours
+
 
 class UserError(Exception):
     """Something the user can put right; the message says what was wrong, what was expected and what to type."""
@@ -37,3 +39,13 @@ def message(error: Exception) -> str:
     if type(error).__name__ == "OutOfMemoryError":
         return f"{text.splitlines()[0]} Lower BATCH_SIZE and raise GRADIENT_ACCUMULATION_STEPS by the same factor"
     return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's text, its name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:LONGEST]
+
+
+def reason_of(error: BaseException) -> str:
+    """The whole of the error's text in one line, its name where it has none."""
+    return " ".join(str(error).split())[:LONGEST] or type(error).__name__

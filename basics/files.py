@@ -1,11 +1,16 @@
 """Files and folders that are whole or not there: written beside their place, flushed to disk, then renamed."""
 
 import contextlib
+import ctypes
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2: paths start at the working directory
+RENAME_SWAP = 2  # of macOS's renamex_np
 
 
 @contextlib.contextmanager
@@ -32,19 +37,54 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, put in the place of an older one when all went well; else nothing of it is left."""
-    fresh, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    """An empty folder to fill, put in the place of an older one when all went well; else nothing of it is left.
+
+    A whole folder has the name at every moment. Where the system cannot exchange two names, a kill may leave the older
+    one as folder.old: whoever writes or reads next puts it back (recover_folder).
+    """
+    recover_folder(folder)
+    fresh, old = beside(folder, ".tmp"), beside(folder, ".old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
         yield fresh
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(fresh, folder)
+        put_in_place(fresh, folder)
     finally:
+        recover_folder(folder)
         shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
+def put_in_place(fresh: Path, folder: Path) -> None:
+    """Give fresh the name of folder; an older one is then called fresh, or folder.old."""
+    if folder.exists():
+        if exchange(fresh, folder):
+            return
+        os.replace(folder, beside(folder, ".old"))
+    os.replace(fresh, folder)
+
+
+def recover_folder(folder: Path) -> None:
+    """Put folder.old back where a kill came between two renames, before the folder is read or written."""
+    if not folder.exists() and (old := beside(folder, ".old")).is_dir():
+        os.replace(old, folder)
+
+
+def beside(folder: Path, suffix: str) -> Path:
+    return folder.parent / (folder.name + suffix)
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Give each of two paths the other's name in one step; False, and nothing done, where that cannot be."""
+    library = ctypes.CDLL(None) if sys.platform in ("linux", "darwin") else None
+    names = os.fsencode(a), os.fsencode(b)
+    if rename := getattr(library, "renameat2", None):  # Linux
+        return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
+    if rename := getattr(library, "renamex_np", None):  # macOS
+        return bool(rename(*names, RENAME_SWAP) == 0)
+    return False
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,8 +1,15 @@
-"""What a model's name may mean: a place on this machine, or a repository of the Hugging Face Hub."""
+"""The Hugging Face Hub: which names mean one of its repositories, what is fetched from there, why it could not be.
+
+may_be_hub_id("user/name")                      # True: no path could be meant
+folder = download("user/name")                  # the cached folder where the Hub cannot be reached
+print(explain(error, "user/name"))              # of any error of its client: the reason, and what to do about it
+"""
 
 from pathlib import Path
 
 from basics.errors import UserError
+
+NEEDED_FILES = ["*.json", "*.txt", "*.safetensors", "README.md"]  # also in subfolders; never pickles, which run code
 
 
 def is_path(name: str) -> bool:
@@ -14,15 +21,12 @@ def may_be_hub_id(name: str) -> bool:
     return "/" in name and not is_path(name)
 
 
-NEEDED_FILES = ["*.json", "*.txt", "*.safetensors", "README.md"]  # also in subfolders; never pickles, which run code
-
-
 def download(repo_id: str) -> Path:
     """The folder of a captioner from the Hub; the cached one where the Hub cannot be reached.
 
     Raises UserError with one line when there is none to be had.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import snapshot_download  # only here: a captioner on this machine needs no Hub client
 
     try:
         return Path(snapshot_download(repo_id, allow_patterns=NEEDED_FILES))
@@ -32,10 +36,11 @@ def download(repo_id: str) -> Path:
 
 def chain(error: BaseException) -> list[BaseException]:
     """The error and what caused it; the client wraps some of its own errors in others."""
-    found = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
     return found
 
 
@@ -47,7 +52,7 @@ def status_of(error: BaseException) -> int | None:
 
 def explain(error: Exception, repo_id: str) -> str:
     """The reason in a few words, with what to do about it."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants  # only here, where its client has failed
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RevisionNotFoundError
 
     status = status_of(error)

@@ -5,17 +5,20 @@ settings.LEARNING_RATE, settings.to_dict()  # the snapshot travels with the run:
 """
 
 import difflib
-import os
+import functools
 import re
+import sys
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 import config
-from basics.errors import UserError
-from basics.hub_files import is_path
+from basics.errors import UserError, reason_of
+from basics.setting_rules import find_problems
 
 PRESET_DIR = Path(__file__).parents[1] / "presets"
 CONFIG_FILE = Path(config.__file__)
@@ -30,6 +33,7 @@ ARCHITECTURE = (
     "SCRATCH_EMBED_DIM",
     "SCRATCH_LAYERS",
     "SCRATCH_HEADS",
+    "DECODER",
     "DECODER_EMBED_DIM",
     "DECODER_HEADS",
     "DECODER_LAYERS",
@@ -38,78 +42,8 @@ ARCHITECTURE = (
     "LOWERCASE",
 )
 
-AT_LEAST = {
-    "SHAPES_NUM_IMAGES": 20,
-    "VOCAB_SIZE": 260,
-    "MIN_FREQUENCY": 1,
-    "MAX_SEQ_LEN": 4,
-    "NUM_WORKERS": 0,
-    "AUGMENT_VIEWS": 1,
-    "SCRATCH_IMAGE_SIZE": 1,
-    "SCRATCH_PATCH_SIZE": 1,
-    "SCRATCH_EMBED_DIM": 1,
-    "SCRATCH_LAYERS": 1,
-    "SCRATCH_HEADS": 1,
-    "DECODER_EMBED_DIM": 1,
-    "DECODER_HEADS": 1,
-    "DECODER_LAYERS": 1,
-    "DECODER_FF_DIM": 1,
-    "NUM_EPOCHS": 1,
-    "BATCH_SIZE": 1,
-    "GRADIENT_ACCUMULATION_STEPS": 1,
-    "WARMUP_STEPS": 0,
-    "WEIGHT_DECAY": 0,
-    "VALIDATION_INTERVAL": 1,
-    "EARLY_STOPPING_PATIENCE": 1,
-    "NUM_SAMPLE_CAPTIONS": 0,
-    "NUM_VALIDATION_CAPTIONS": 0,
-    "SCST_EPOCHS": 0,
-    "SCST_SAMPLES": 2,
-    "CHECKPOINT_EVERY_STEPS": 1,
-    "KEEP_LAST_N": 1,
-    "BEAM_SIZE": 1,
-    "LENGTH_PENALTY": 0,
-    "TEMPERATURE": 0,
-    "TOP_K": 0,
-    "SEED": 0,
-    "VAL_FRACTION": 0,
-    "TEST_FRACTION": 0,
-    "BAD_IMAGE_LIMIT": 0,
-    "DECODER_DROPOUT": 0,
-    "LABEL_SMOOTHING": 0,
-    "ENCODER_TRAINABLE": 1,
-    "ENCODER_IMAGE_SIZE": 1,
-    "DISTILL_ALPHA": 0,
-    "DISTILL_TOP_K": 1,
-    "DISTILL_CAPTIONS": 0,
-    "DISTILL_BEAMS": 1,
-}
-ABOVE = {
-    "LEARNING_RATE": 0,
-    "SCST_LEARNING_RATE": 0,
-    "EMA_DECAY": 0,
-    "ENCODER_LEARNING_RATE": 0,
-    "GRADIENT_CLIP_NORM": 0,
-    "TOP_P": 0,
-    "ADAM_BETA2": 0,
-    "DISTILL_TEMPERATURE": 0,
-    "DISTILL_FEATURE_WEIGHT": 0,
-}
-AT_MOST = {
-    "VAL_FRACTION": 0.5,
-    "TEST_FRACTION": 0.5,
-    "BAD_IMAGE_LIMIT": 1,
-    "TOP_P": 1,
-    "SEED": 2**31 - 1,
-    "DISTILL_ALPHA": 1,
-    "DISTILL_CAPTIONS": 1,
-}
-BELOW = {"DECODER_DROPOUT": 1, "EMA_DECAY": 1, "LABEL_SMOOTHING": 1, "ADAM_BETA2": 1}
-MULTIPLE_OF = {
-    "DECODER_EMBED_DIM": "DECODER_HEADS",
-    "SCRATCH_EMBED_DIM": "SCRATCH_HEADS",
-    "SCRATCH_IMAGE_SIZE": "SCRATCH_PATCH_SIZE",
-}
+RENAMED_VALUES = {("DISTILL", "git"): "teacher"}  # a setting and its value once -> the value now
+BEFORE_THEY_WERE_NAMED = {"DECODER": "transformer", "TASK": "caption", "LOSS": "cross_entropy"}  # of older checkpoints
 
 
 class SettingsError(UserError):
@@ -126,16 +60,19 @@ class SettingsError(UserError):
 class Settings:
     """Read-only values under the names of config.py; `settings.data_path` is the folder of the prepared data."""
 
-    def __init__(self, values: dict):
+    def __init__(self, values: dict[str, Any]):
         self.__dict__.update(values)
 
-    def __setattr__(self, name, value):
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"there is no setting {name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings are read-only; use settings.replace({name}=...)")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
 
-    def replace(self, **changes) -> "Settings":
+    def replace(self, **changes: Any) -> "Settings":
         return Settings({**self.__dict__, **changes})
 
     @property
@@ -156,25 +93,31 @@ def constants() -> Settings:
     return Settings({name: getattr(config, name) for name in TYPES})
 
 
-def load_settings(argv: list[str] = (), **overrides) -> Settings:
+def up_to_date(stored: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a checkpoint or a captioner's folder, under the names and values of today."""
+    values = {name: RENAMED_VALUES.get((name, str(value)), value) for name, value in stored.items()}
+    return {**BEFORE_THEY_WERE_NAMED, **values}
+
+
+def load_settings(argv: Iterable[str] = (), **overrides: Any) -> Settings:
     """Merge config.py, the preset, the flags in argv and overrides (values by name), and check the result."""
     problems: list[str] = []
     flags = parse_flags(list(argv), problems)
     preset = flags.pop("PRESET", None)
-    values = constants().to_dict()
-    for source in (read_preset(preset, problems) if preset else {}, flags, overrides):
+    values: dict[str, Any] = {}
+    for source in (constants().to_dict(), {} if preset is None else read_preset(preset, problems), flags, overrides):
         for name, value in source.items():
             set_value(values, name, value, problems)
-    settings = Settings(values)
-    problems += find_problems(settings)
+    if values.keys() == TYPES.keys():  # else one of config.py's own values is of a wrong type
+        problems += find_problems(Settings(values))
     if problems:
         raise SettingsError(problems)
-    return settings
+    return Settings(values)
 
 
-def parse_flags(argv: list[str], problems: list[str]) -> dict:
+def parse_flags(argv: list[str], problems: list[str]) -> dict[str, str]:
     """["--learning-rate", "3e-4", "--augment"] -> {"LEARNING_RATE": "3e-4", "AUGMENT": "true"}."""
-    flags = {}
+    flags: dict[str, str] = {}
     while argv:
         flag, has_value, value = argv.pop(0).partition("=")
         name = flag[2:].replace("-", "_").upper()
@@ -186,6 +129,8 @@ def parse_flags(argv: list[str], problems: list[str]) -> dict:
                 value = argv.pop(0)
             elif TYPES.get(name) is bool:
                 value = "true"
+            elif name == "PRESET":
+                value = ""  # read_preset() says which there are
             else:
                 problems.append(f"{flag} needs a value" if name in TYPES else unknown(name))
                 continue
@@ -193,17 +138,18 @@ def parse_flags(argv: list[str], problems: list[str]) -> dict:
     return flags
 
 
-def read_preset(preset: str, problems: list[str]) -> dict:
+def read_preset(preset: str, problems: list[str]) -> dict[str, Any]:
     """A preset is a YAML file of settings, named by file path or by its name in presets/."""
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESET_DIR / f"{preset}.yaml"
-    known = ", ".join(sorted(p.stem for p in PRESET_DIR.glob("*.yaml")))
-    if not path.is_file():
-        problems.append(f"no preset {preset!r} at {path}; known presets: {known}")
+    if not preset or not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESET_DIR.glob("*.yaml")))
+        wrong = f"no preset {preset!r} at {path}" if preset else "--preset needs a name"
+        problems.append(f"{wrong}; known presets: {known}")
         return {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problems.append(f"preset {path} is no valid YAML: {' '.join(str(error).split())}")
+        problems.append(f"preset {path} is no valid YAML: {reason_of(error)}")
         return {}
     if not isinstance(content, dict):
         problems.append(f"preset {path} must hold lines like 'LEARNING_RATE: 0.0003'")
@@ -211,22 +157,31 @@ def read_preset(preset: str, problems: list[str]) -> dict:
     return {str(name).replace("-", "_").upper(): value for name, value in content.items()}
 
 
-def set_value(values: dict, name: str, value, problems: list[str]) -> None:
+def set_value(values: dict[str, Any], name: str, value: Any, problems: list[str]) -> None:
     if name not in TYPES:
         problems.append(unknown(name))
         return
+    if (renamed := RENAMED_VALUES.get((name, str(value)))) is not None:
+        say_renamed(name, value, renamed)
+        value = renamed
     try:
         values[name] = convert(value, TYPES[name])
     except ValueError:
         problems.append(f"{name} must be {describe(TYPES[name])}, got {value!r}")
 
 
+@functools.cache  # once, however often the settings are read
+def say_renamed(name: str, old: str, new: str) -> None:
+    print(f"settings     {name} {old!r} is called {new!r} now", file=sys.stderr)
+
+
 def unknown(name: str) -> str:
-    nearest = difflib.get_close_matches(name, [*TYPES, "PRESET"], n=1)
+    known = [*TYPES, "PRESET"] if name != "PRESET" else [*TYPES]  # a preset cannot name another
+    nearest = difflib.get_close_matches(name, known, n=1)
     return f"unknown setting {name}" + (f", did you mean {nearest[0]}?" if nearest else "; see --help")
 
 
-def convert(value, expected):
+def convert(value: Any, expected: Any) -> Any:
     """The value as the expected type; text is read as on a command line ("none", "true", "3e-4").
 
     Raises ValueError when it does not fit.
@@ -258,127 +213,17 @@ def convert(value, expected):
     raise ValueError(value)
 
 
-def accepts_word(expected, word: str) -> bool:
+def accepts_word(expected: Any, word: str) -> bool:
     return any(word in typing.get_args(m) for m in typing.get_args(expected) if typing.get_origin(m) is typing.Literal)
 
 
-def describe(expected) -> str:
+def describe(expected: Any) -> str:
     if isinstance(expected, types.UnionType) or typing.get_origin(expected) is typing.Union:
         return " or ".join(describe(member) for member in typing.get_args(expected))
     if typing.get_origin(expected) is typing.Literal:
         return "one of " + ", ".join(repr(value) for value in typing.get_args(expected))
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
     return names[expected]
-
-
-def find_problems(settings: Settings) -> list[str]:
-    """All that is wrong with values whose types are right: ranges, sizes that do not divide, paths, tokens."""
-    return [*range_problems(settings), *path_problems(settings), *hub_problems(settings)]
-
-
-def range_problems(settings: Settings) -> list[str]:
-    values, problems = settings.to_dict(), []
-    checks = (
-        (AT_LEAST, "at least", lambda value, bound: value >= bound),
-        (ABOVE, "above", lambda value, bound: value > bound),
-        (AT_MOST, "at most", lambda value, bound: value <= bound),
-        (BELOW, "below", lambda value, bound: value < bound),
-    )
-    for bounds, words, holds in checks:
-        for name, bound in bounds.items():
-            value = values[name]
-            if isinstance(value, (int, float)) and not holds(value, bound):
-                problems.append(f"{name} must be {words} {bound}, got {value}")
-    for name, divisor in MULTIPLE_OF.items():
-        if values[divisor] >= 1 and values[name] % values[divisor]:
-            problems.append(f"{name} ({values[name]}) must be a multiple of {divisor} ({values[divisor]})")
-    if settings.VAL_FRACTION + settings.TEST_FRACTION >= 1:
-        problems.append("VAL_FRACTION and TEST_FRACTION leave nothing to train on")
-    from_scratch = settings.ENCODER_MODEL_NAME == "scratch" and settings.FINETUNE_FROM is None
-    if from_scratch and settings.ENCODER_TRAINABLE != "all":
-        problems.append('ENCODER_MODEL_NAME "scratch" has no weights to keep: ENCODER_TRAINABLE must be "all"')
-    if settings.CACHE_FEATURES and settings.ENCODER_TRAINABLE != "none":
-        problems.append('CACHE_FEATURES keeps what a frozen encoder makes: ENCODER_TRAINABLE must be "none"')
-    return problems + criterion_problems(settings) + distill_problems(settings)
-
-
-def criterion_problems(settings: Settings) -> list[str]:
-    """What validation and self-critical training need of each other."""
-    problems = []
-    if settings.BEST_METRIC == "cider" and settings.NUM_VALIDATION_CAPTIONS == 0:
-        problems.append('BEST_METRIC "cider" needs NUM_VALIDATION_CAPTIONS above 0')
-    if settings.SCST_EPOCHS and settings.BEST_METRIC != "cider":
-        problems.append('SCST_EPOCHS raise CIDEr-D, not val_loss: BEST_METRIC must be "cider"')
-    if settings.SCST_EPOCHS and not settings.GROUP_CAPTIONS:
-        problems.append("SCST_EPOCHS go over pictures: GROUP_CAPTIONS must be true")
-    if settings.SCST_EPOCHS and settings.EARLY_STOPPING_PATIENCE is not None:
-        problems.append("EARLY_STOPPING_PATIENCE would end the run before SCST_EPOCHS: it must be none with them")
-    return problems
-
-
-def distill_problems(settings: Settings) -> list[str]:
-    problems, teacher = [], settings.TEACHER_MODEL_NAME
-    if settings.DISTILL == "git" and teacher is None:
-        problems.append('DISTILL "git" needs TEACHER_MODEL_NAME, a Hub id, a folder or a checkpoint_*.pt')
-    if settings.DISTILL == "git" and not any(
-        (settings.DISTILL_ALPHA, settings.DISTILL_CAPTIONS, settings.DISTILL_FEATURES)
-    ):
-        problems.append("DISTILL_ALPHA and DISTILL_CAPTIONS are both 0: nothing would be learned from the teacher")
-    if (pair := settings.DISTILL_FEATURES) and not re.fullmatch(r"\s*[^=\s]+\s*=\s*[^=\s]+\s*", pair):
-        problems.append(f"DISTILL_FEATURES must be 'module of ours=module of the teacher', got {pair!r}")
-    if settings.DISTILL == "momentum":
-        for name in ("DISTILL_FEATURES", "DISTILL_CAPTIONS"):
-            if getattr(settings, name):
-                problems.append(f'{name} needs a teacher of its own: DISTILL must be "git"')
-        if not settings.DISTILL_ALPHA:
-            problems.append('DISTILL "momentum" with DISTILL_ALPHA 0 would learn nothing from the average')
-    if settings.DISTILL == "momentum" and settings.EMA_DECAY is None:
-        problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
-    if settings.TOKENIZER == "teacher" and teacher is None:
-        problems.append('TOKENIZER "teacher" needs TEACHER_MODEL_NAME, whose vocabulary is taken')
-    wanted = teacher if settings.DISTILL == "git" or settings.TOKENIZER == "teacher" else None
-    if wanted and is_path(wanted) and not Path(wanted).expanduser().exists():
-        problems.append(f"TEACHER_MODEL_NAME {teacher} is not here; expected a folder, a checkpoint_*.pt or a Hub id")
-    return problems
-
-
-def path_problems(settings: Settings) -> list[str]:
-    problems = []
-    prepared = (settings.data_path / "captions.json").is_file()
-    if settings.RAW_DIR is not None and not Path(settings.RAW_DIR).expanduser().is_dir():
-        problems.append(f"RAW_DIR {settings.RAW_DIR} is no folder here")
-    if settings.RAW_DIR is None and settings.DATASET in ("flickr8k", "coco", "folder") and not prepared:
-        problems.append(
-            f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded (--raw-dir PATH)"
-        )
-    name, origin, resume = settings.ENCODER_MODEL_NAME, settings.FINETUNE_FROM, settings.RESUME_CHECKPOINT_PATH
-    if is_path(name) and not Path(name).is_dir() and origin is None:
-        problems.append(f"ENCODER_MODEL_NAME {name} is no folder here; expected a local folder, a Hub id or 'scratch'")
-    if origin and is_path(origin) and not Path(origin).expanduser().exists() and resume is None:
-        problems.append(f"FINETUNE_FROM {origin} is not here; expected a best/ folder, a checkpoint_*.pt or a Hub id")
-    if resume not in (None, "latest") and not Path(resume).is_file():
-        problems.append(f"RESUME_CHECKPOINT_PATH {resume} does not exist; expected a checkpoint_*.pt file or 'latest'")
-    if settings.DEVICE is not None and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", settings.DEVICE):
-        problems.append(f"DEVICE must be cpu, cuda, cuda:N or mps, got {settings.DEVICE!r}")
-    if settings.RUN_NAME is not None and not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", settings.RUN_NAME):
-        problems.append(f"RUN_NAME may hold letters, digits and . _ + - only, got {settings.RUN_NAME!r}")
-    return problems
-
-
-def hub_problems(settings: Settings) -> list[str]:
-    if settings.HUB_REPO_ID is None:
-        return []
-    from huggingface_hub import get_token
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    problems = []
-    try:
-        validate_repo_id(settings.HUB_REPO_ID)
-    except HFValidationError as error:
-        problems.append(f"HUB_REPO_ID is no valid repository name: {error}")
-    if not (get_token() or os.environ.get("HF_TOKEN")):
-        problems.append("HUB_REPO_ID is set but there is no Hub token: run `hf auth login` or set HF_TOKEN")
-    return problems
 
 
 def help_text(usage: str) -> str:

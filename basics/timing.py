@@ -22,7 +22,7 @@ from basics.errors import UserError
 
 def in_turn(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each side in each repeat; a round before the first, which fills caches, does not count."""
-    seconds = {name: [] for name in sides}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in tqdm(range(repeats + 1), desc=", ".join(sides), unit=" rounds", leave=False, disable=None):
         for name, work in sides.items():
             started = time.perf_counter()
@@ -57,7 +57,7 @@ def processor() -> str:
 
 def run_python(
     name: str, *arguments: str, cwd: Path | None = None, module_path: Path | None = None
-) -> subprocess.CompletedProcess:
+) -> subprocess.CompletedProcess[str]:
     """A new Python process to its end, which finds modules in module_path too. Raises UserError with its last words."""
     paths = [str(module_path)] if module_path else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])}

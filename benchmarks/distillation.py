@@ -24,14 +24,14 @@ NO_CAPTIONS, HALF = ["--distill-captions", "0"], ["--distill-captions", "0.5"]
 KINDS = {  # what the student learns from, and the flags that make it so
     "alone": ("no teacher", ["--distill", "none"]),
     "momentum": ("its own moving average", ["--distill", "momentum", *NO_CAPTIONS]),
-    "logits": ("the teacher's predictions", ["--distill", "git", *NO_CAPTIONS]),
-    "captions": ("half of the captions the teacher's", ["--distill", "git", "--distill-alpha", "0", *HALF]),
-    "mix": ("its predictions and its captions", ["--distill", "git", *HALF]),
+    "logits": ("the teacher's predictions", ["--distill", "teacher", *NO_CAPTIONS]),
+    "captions": ("half of the captions the teacher's", ["--distill", "teacher", "--distill-alpha", "0", *HALF]),
+    "mix": ("its predictions and its captions", ["--distill", "teacher", *HALF]),
     "features": (
         "its image tokens, through hooks",
         [
             "--distill",
-            "git",
+            "teacher",
             "--distill-alpha",
             "0",
             *NO_CAPTIONS,
@@ -39,8 +39,8 @@ KINDS = {  # what the student learns from, and the flags that make it so
             "projection=git.visual_projection",
         ],
     ),
-    "strong": ("mix, from the strong teacher", ["--distill", "git", *HALF]),
-    "weak": ("mix, from the weak teacher", ["--distill", "git", *HALF]),
+    "strong": ("mix, from the strong teacher", ["--distill", "teacher", *HALF]),
+    "weak": ("mix, from the weak teacher", ["--distill", "teacher", *HALF]),
 }
 WITH_TEACHER = ("logits", "captions", "mix", "features")  # with --teacher, not another one
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from basics.checkpoint_file import read_checkpoint
 from basics.errors import UserError
-from basics.files import atomic_folder, write_atomically
+from basics.files import atomic_folder, recover_folder, write_atomically
 from basics.hub_files import may_be_hub_id
-from basics.settings import Settings
+from basics.settings import Settings, up_to_date
 from model import ImageToTextModel
 from networks.encoder import describe_encoder, prepare_pixels, rebuild_encoder
 from networks.search import Caption, DecodingOptions, generate
@@ -86,6 +86,7 @@ def own_weights(weights: dict) -> dict:
 def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cpu") -> Captioner:
     """A captioner in eval mode from a folder, a checkpoint file or the Hub. Raises UserError."""
     path = Path(path_or_repo_id).expanduser()
+    recover_folder(path)
     if path.is_file():
         captioner = from_checkpoint(read_checkpoint(path), path)
     elif path.is_dir():
@@ -106,6 +107,7 @@ def from_folder(folder: Path) -> Captioner:
         raise UserError(f"{folder} is no captioner: it lacks {', '.join(missing) or 'encoder/'}; {HUB_HINT}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["settings"] = up_to_date(config.get("settings", {}))
         encoder_files = {p.name: p.read_text(encoding="utf-8") for p in (folder / "encoder").glob("*.json")}
         weights = load_file(folder / "model.safetensors")
         lowercase, architecture, expected = config["lowercase"], config["architecture"], config["tokenizer_hash"]

@@ -1,9 +1,8 @@
-"""Captioners to and from the Hugging Face Hub.
+"""Captioners to the Hugging Face Hub, in the background. (basics/hub_files.py fetches them from there.)
 
     uploader = make_uploader(settings)              # does nothing while HUB_REPO_ID is None
     uploader.upload(folder / "best", "Epoch 3")     # returns at once; travels in the background, with retries
     print(uploader.close(), end="")                 # waits; says where it is, or what to type to upload by hand
-    folder = download("user/name")                  # what load_captioner() reads
 
 Nothing here stops or loses a run: an upload that fails for good is reported at the end.
 """
@@ -136,7 +135,7 @@ class HubUploader:
                 time.sleep(self.first_delay * 2**attempt)
 
     def send(self, snapshot: Path, message: str) -> None:
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi  # only here: most runs upload nothing, and it takes its time to import
         from huggingface_hub.utils import disable_progress_bars
 
         disable_progress_bars()  # they would be drawn across the bar of the training loop

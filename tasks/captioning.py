@@ -188,7 +188,7 @@ def find_teacher(settings: Settings, device: torch.device) -> LazyTeacher | None
     if settings.DISTILL != "teacher" and settings.TOKENIZER != "teacher":
         return None
     teacher = LazyTeacher(settings.TEACHER_MODEL_NAME, device)
-    if settings.DISTILL in ("git", "teacher"):
+    if settings.DISTILL == "teacher":
         check_teacher(teacher, settings)
     return teacher
 
@@ -231,7 +231,7 @@ def build_model(
     model = make_model(encoder, image_processor, tokenizer, settings).to(device)
     if origin:
         model.load_state_dict(origin.model.state_dict())
-    if settings.DISTILL in ("git", "teacher") and settings.DISTILL_FEATURES:
+    if settings.DISTILL == "teacher" and settings.DISTILL_FEATURES:
         add_projector(model, image_processor, teacher.loaded, settings)
     return model, image_processor
 
@@ -265,7 +265,7 @@ def build_loaders(
         cached_features(model.encoder, pictures, settings, device, dtype) if settings.CACHE_FEATURES else None
         for pictures in (train, val)
     ]
-    distill = settings.DISTILL in ("git", "teacher")
+    distill = settings.DISTILL == "teacher"
     work = TeacherWork(teacher, train, val, tokenizer, settings, dtype) if distill else None
     captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
     train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)

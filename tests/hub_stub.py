@@ -5,13 +5,16 @@
         hub.files                                               # {"model.safetensors": b"...", ...} as committed
         hub.fail_next(2, 503)                                   # the next two requests get a 503
 
-It knows model and dataset repositories with one branch, plain files and LFS files; no xet (client_env() turns it off), no quotas.
+It knows model and dataset repositories with one branch, plain files and LFS files; no xet (client_env() turns it off),
+no quotas. start() and finish() run a script of the client in a process of its own.
 """
 
 import base64
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +22,14 @@ from urllib.parse import unquote, urlsplit
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt")
 TOKEN = "hf_test"
+ROOT = Path(__file__).parents[1]
+REPO_ID = "user/captioner"
+FILES = {
+    "config.json": b'{"model_type": "image-to-text"}',
+    "model.safetensors": bytes(range(256)) * 300,
+    "encoder/config.json": b"{}",
+    "README.md": b"---\nlicense: mit\n---\n# A captioner\n",
+}
 
 
 class HubStub:
@@ -242,3 +253,24 @@ def tree_entry(path: str, data: bytes) -> dict:
     if path.endswith(LFS_SUFFIXES):
         entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
     return entry
+
+
+def start(script: str, stub: HubStub, folder: Path, **env: str) -> subprocess.Popen:
+    env = stub.client_env(folder / "hf_home", PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", **env)
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=env,
+        cwd=folder,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[str, str]:
+    """Its stdout and stderr; a process that hangs fails the test."""
+    try:
+        return process.communicate(timeout=40)
+    finally:
+        process.kill()

@@ -18,7 +18,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from basics.errors import UserError
+from basics.errors import UserError, first_line
 from basics.files import write_atomically
 from basics.settings import Settings
 from training.stopping import Stopped
@@ -167,10 +167,6 @@ def picture(path: Path, caption: str, references: list[str]):
         image = image.convert("RGB")
     image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
     return wandb.Image(image, caption=f"{caption}\nreference: {references[0]}\n{Path(path).name}")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def write_log(path: Path, history: list[dict]) -> None:

@@ -1,12 +1,24 @@
 """Settings: constants < preset < flags, checked once, every problem reported."""
 
+import sys
+
 import pytest
 import yaml
-from tiny import run
 
 import config
-from basics import settings as settings_module
-from basics.settings import PRESET_DIR, TYPES, SettingsError, help_text, load_settings
+import train
+from basics.errors import run_script
+from basics.setting_rules import RANGES
+from basics.settings import (
+    ARCHITECTURE,
+    PRESET_DIR,
+    TYPES,
+    SettingsError,
+    help_text,
+    load_settings,
+    say_renamed,
+    up_to_date,
+)
 
 
 def problems(*argv, **overrides) -> str:
@@ -100,6 +112,46 @@ def test_an_unknown_preset_lists_the_known_ones():
     assert "flickr8k" in problems("--preset", "flickr9k")
 
 
+@pytest.mark.parametrize("argv", [["--preset"], ["--preset="], ["--preset", ""], ["--preset", "--augment"]])
+def test_a_preset_without_a_name_says_which_there_are(argv):
+    message = problems(*argv)
+    assert message == "cannot start: --preset needs a name; known presets: flickr8k, flickr8k-distill"
+
+
+def test_a_preset_within_a_preset_is_not_proposed_again(tmp_path):
+    (tmp_path / "mine.yaml").write_text("PRESET: flickr8k\n")
+    assert "did you mean PRESET" not in problems("--preset", str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize("written_in", ["a flag", "a preset", "config.py"])
+def test_a_renamed_value_still_works_and_is_named_once(written_in, tmp_path, monkeypatch, capsys):
+    argv = ["--teacher-model-name", "user/name"]
+    if written_in == "a flag":
+        argv += ["--distill", "git"]
+    elif written_in == "a preset":
+        (tmp_path / "old.yaml").write_text("DISTILL: git\n")
+        argv += ["--preset", str(tmp_path / "old.yaml")]
+    else:
+        monkeypatch.setattr(config, "DISTILL", "git")
+    say_renamed.cache_clear()
+    assert [load_settings(argv).DISTILL for _ in range(2)] == ["teacher", "teacher"]
+    assert capsys.readouterr().err == "settings     DISTILL 'git' is called 'teacher' now\n"
+
+
+def test_settings_from_before_are_read_as_those_of_today(capsys):
+    stored = {"DISTILL": "git", "DECODER_LAYERS": 3}
+    assert up_to_date(stored) == {
+        "DISTILL": "teacher",
+        "DECODER_LAYERS": 3,
+        "DECODER": "transformer",
+        "TASK": "caption",
+        "LOSS": "cross_entropy",
+    }
+    today = load_settings().to_dict()
+    assert up_to_date(today) == today
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("preset", sorted(PRESET_DIR.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_preset_holds_only_valid_settings(preset, tmp_path):
     names = yaml.safe_load(preset.read_text())
@@ -108,12 +160,43 @@ def test_a_preset_holds_only_valid_settings(preset, tmp_path):
 
 
 def test_every_range_names_a_setting():
-    for table in ("AT_LEAST", "ABOVE", "AT_MOST", "BELOW", "MULTIPLE_OF"):
-        assert set(getattr(settings_module, table)) <= set(TYPES)
-    assert set(settings_module.ARCHITECTURE) <= set(TYPES)
+    assert {*RANGES, *ARCHITECTURE, *(r.multiple_of for r in RANGES.values() if r.multiple_of)} <= set(TYPES)
 
 
-def test_a_wrong_flag_is_one_message_without_a_traceback(tmp_path):
-    result = run("train.py", "--batchsize", "3", cwd=tmp_path)
-    assert result.returncode == 1 and "did you mean BATCH_SIZE" in result.stderr and "Traceback" not in result.stderr
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("VOCAB_SIZE", 259, "VOCAB_SIZE must be at least 260, got 259"),
+        ("LEARNING_RATE", 0, "LEARNING_RATE must be above 0, got 0.0"),
+        ("VAL_FRACTION", 0.75, "VAL_FRACTION must be at most 0.5, got 0.75"),
+        ("ADAM_BETA2", 1, "ADAM_BETA2 must be below 1, got 1.0"),
+        ("SCRATCH_IMAGE_SIZE", 50, "SCRATCH_IMAGE_SIZE (50) must be a multiple of SCRATCH_PATCH_SIZE (16)"),
+    ],
+)
+def test_a_value_out_of_its_range_is_one_line(name, value, message):
+    assert problems(**{name: value}) == f"cannot start: {message}"
+
+
+def test_a_value_of_config_py_is_checked_like_a_flag(monkeypatch):
+    monkeypatch.setattr(config, "BATCH_SIZE", "many")
+    assert problems() == "cannot start: BATCH_SIZE must be a whole number, got 'many'"
+    monkeypatch.setattr(config, "BATCH_SIZE", "32")
+    assert load_settings().BATCH_SIZE == 32
+
+
+def test_a_setting_that_there_is_not_is_named():
+    with pytest.raises(AttributeError, match="no setting LERNING_RATE"):
+        _ = load_settings().LERNING_RATE
+
+
+def test_a_wrong_flag_is_one_message_without_a_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--batchsize", "3"])
+    with pytest.raises(SystemExit) as caught:
+        run_script(train.main)
+    errors = capsys.readouterr().err
+    assert (
+        caught.value.code == 1
+        and errors == "error: cannot start: unknown setting BATCHSIZE, did you mean BATCH_SIZE?\n"
+    )
     assert list(tmp_path.iterdir()) == []  # nothing was started

@@ -1,29 +1,15 @@
-"""Uploads and downloads with the real Hub client against tests/hub_stub.py, in processes of their own.
-
-python -m pytest tests/test_hub.py
-"""
+"""Uploads with the real Hub client against tests/hub_stub.py, in processes of their own."""
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from hub_stub import HubStub
+from hub_stub import FILES, REPO_ID, HubStub, finish, start
 
-from basics.errors import UserError
 from basics.settings import load_settings
 from publishing import hub_upload as hub
 
-ROOT = Path(hub.__file__).parent
-REPO_ID = "user/captioner"
-FILES = {
-    "config.json": b'{"model_type": "image-to-text"}',
-    "model.safetensors": bytes(range(256)) * 300,
-    "encoder/config.json": b"{}",
-    "README.md": b"---\nlicense: mit\n---\n# A captioner\n",
-}
 UPLOADER = f"""
 import signal
 from pathlib import Path
@@ -32,11 +18,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shel
 uploader = HubUploader("{REPO_ID}", private=True, retries=2, first_delay=0.05)
 """
 UPLOAD_ONCE = UPLOADER + "uploader.upload(Path('best'), 'Epoch 1')\nprint(uploader.close(), end='')"
-DOWNLOAD = f"""
-from basics.hub_files import download
-from basics.errors import run_script
-run_script(lambda argv: print(download("{REPO_ID}")))
-"""
 
 
 @pytest.fixture
@@ -51,27 +32,6 @@ def write_best(folder: Path, files: dict[str, bytes] = FILES) -> Path:
         (best / name).parent.mkdir(parents=True, exist_ok=True)
         (best / name).write_bytes(content)
     return best
-
-
-def start(script: str, stub: HubStub, folder: Path, **env: str) -> subprocess.Popen:
-    env = stub.client_env(folder / "hf_home", PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", **env)
-    return subprocess.Popen(
-        [sys.executable, "-c", script],
-        env=env,
-        cwd=folder,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process: subprocess.Popen) -> tuple[str, str]:
-    """Its stdout and stderr; a process that hangs fails the test."""
-    try:
-        return process.communicate(timeout=40)
-    finally:
-        process.kill()
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -189,37 +149,6 @@ def test_ctrl_c_gives_up_a_hanging_upload(stub, tmp_path):
     output, errors = finish(process)
     assert "interrupted" in output and "hf upload" in output, errors
     assert process.returncode == 0 and leftovers(tmp_path) == []
-
-
-def test_download_brings_back_what_was_uploaded_and_no_pickles(stub, tmp_path):
-    stub.add(REPO_ID, FILES | {"pytorch_model.bin": b"pickle", "old/checkpoint.pt": b"pickle"})
-    output, errors = finish(start(DOWNLOAD, stub, tmp_path))
-    folder = Path(output.strip())
-    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert found == FILES, errors
-    assert not [line for line in stub.requests if line.endswith((".bin", ".pt"))]
-
-
-def test_download_works_offline_from_the_cache(stub, tmp_path):
-    stub.add(REPO_ID, FILES)
-    first, _ = finish(start(DOWNLOAD, stub, tmp_path))
-    again, errors = finish(start(DOWNLOAD, stub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))
-    assert again.strip() == first.strip() != "", errors
-
-
-@pytest.mark.parametrize(
-    "endpoint, reason", [(None, "no such repository"), ("http://127.0.0.1:9", "cannot be reached")]
-)
-def test_download_refuses_with_one_line(stub, tmp_path, endpoint, reason):
-    env = {"HF_ENDPOINT": endpoint} if endpoint else {}
-    _, errors = finish(start(DOWNLOAD, stub, tmp_path, **env))
-    assert errors.startswith(f"error: cannot load {REPO_ID} from the Hugging Face Hub: ") and reason in errors
-    assert errors.count("\n") == 1
-
-
-def test_download_refuses_what_is_no_repository_name():
-    with pytest.raises(UserError, match="expected user/name"):
-        hub.download("../../a b")
 
 
 def test_without_a_repository_nothing_happens(tmp_path):

@@ -55,7 +55,7 @@ def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tm
     BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "blip")
     train(
         RUN_NAME="a",
-        DISTILL="git",
+        DISTILL="teacher",
         TEACHER_MODEL_NAME=tmp_path / "blip",
         DISTILL_ALPHA=0,
         DISTILL_CAPTIONS=0.5,
@@ -64,7 +64,7 @@ def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tm
         NUM_EPOCHS=1,
     )
     with pytest.raises(UserError, match="can give captions only"):
-        train(RUN_NAME="b", DISTILL="git", TEACHER_MODEL_NAME=tmp_path / "blip", DISTILL_TOP_K=8)
+        train(RUN_NAME="b", DISTILL="teacher", TEACHER_MODEL_NAME=tmp_path / "blip", DISTILL_TOP_K=8)
 
 
 @pytest.mark.parametrize(

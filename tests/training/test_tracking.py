@@ -1,7 +1,4 @@
-"""log.jsonl, loss.png and Weights & Biases: the real wandb, offline, in processes of their own.
-
-python -m pytest tests/test_tracking.py
-"""
+"""log.jsonl, loss.png and Weights & Biases: the real wandb, offline, in processes of their own."""
 
 import json
 import math
@@ -18,7 +15,7 @@ from basics.settings import load_settings
 from training import tracking
 from training.tracking import WandbTracker, plot_losses, setup_wandb, write_log
 
-ROOT = Path(tracking.__file__).parent
+ROOT = Path(__file__).parents[2]
 HISTORY = [
     {"epoch": 1, "global_step": 10, "train_loss": 2.5, "val_loss": 2.25, "learning_rate": 1e-3, "seconds": 1.0},
     {"epoch": 2, "global_step": 20, "train_loss": 2.0, "val_loss": None, "learning_rate": 5e-4, "seconds": 2.0},

@@ -1,0 +1,244 @@
+"""The rules that settings of the right types must keep: ranges, and what one setting needs of another.
+
+problems = find_problems(settings)      # all of them, a line each; [] where training can start
+"""
+
+import operator
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from basics.hub_files import is_path
+
+
+class Values(Protocol):
+    """The settings by name, as basics.settings.Settings has them."""
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number; multiple_of names the setting that must divide it."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    multiple_of: str | None = None
+
+    def broken(self, value: float) -> list[str]:
+        """["at least 1"], or [] where the value keeps to its bounds."""
+        bounds = (
+            ("at least", self.at_least, operator.ge),
+            ("above", self.above, operator.gt),
+            ("at most", self.at_most, operator.le),
+            ("below", self.below, operator.lt),
+        )
+        return [f"{words} {bound}" for words, bound, holds in bounds if bound is not None and not holds(value, bound)]
+
+
+RANGES = {
+    "VAL_FRACTION": Range(at_least=0, at_most=0.5),
+    "TEST_FRACTION": Range(at_least=0, at_most=0.5),
+    "BAD_IMAGE_LIMIT": Range(at_least=0, at_most=1),
+    "SHAPES_NUM_IMAGES": Range(at_least=20),
+    "VOCAB_SIZE": Range(at_least=260),
+    "MIN_FREQUENCY": Range(at_least=1),
+    "MAX_SEQ_LEN": Range(at_least=4),
+    "NUM_WORKERS": Range(at_least=0),
+    "AUGMENT_VIEWS": Range(at_least=1),
+    "ENCODER_TRAINABLE": Range(at_least=1),
+    "ENCODER_LEARNING_RATE": Range(above=0),
+    "ENCODER_IMAGE_SIZE": Range(at_least=1),
+    "SCRATCH_IMAGE_SIZE": Range(at_least=1, multiple_of="SCRATCH_PATCH_SIZE"),
+    "SCRATCH_PATCH_SIZE": Range(at_least=1),
+    "SCRATCH_EMBED_DIM": Range(at_least=1, multiple_of="SCRATCH_HEADS"),
+    "SCRATCH_LAYERS": Range(at_least=1),
+    "SCRATCH_HEADS": Range(at_least=1),
+    "DECODER_EMBED_DIM": Range(at_least=1, multiple_of="DECODER_HEADS"),
+    "DECODER_HEADS": Range(at_least=1),
+    "DECODER_LAYERS": Range(at_least=1),
+    "DECODER_FF_DIM": Range(at_least=1),
+    "DECODER_DROPOUT": Range(at_least=0, below=1),
+    "NUM_EPOCHS": Range(at_least=1),
+    "BATCH_SIZE": Range(at_least=1),
+    "GRADIENT_ACCUMULATION_STEPS": Range(at_least=1),
+    "LEARNING_RATE": Range(above=0),
+    "WARMUP_STEPS": Range(at_least=0),
+    "WEIGHT_DECAY": Range(at_least=0),
+    "ADAM_BETA2": Range(above=0, below=1),
+    "GRADIENT_CLIP_NORM": Range(above=0),
+    "EMA_DECAY": Range(above=0, below=1),
+    "LABEL_SMOOTHING": Range(at_least=0, below=1),
+    "SEED": Range(at_least=0, at_most=2**31 - 1),
+    "SCST_EPOCHS": Range(at_least=0),
+    "SCST_LEARNING_RATE": Range(above=0),
+    "SCST_SAMPLES": Range(at_least=2),
+    "DISTILL_ALPHA": Range(at_least=0, at_most=1),
+    "DISTILL_TEMPERATURE": Range(above=0),
+    "DISTILL_TOP_K": Range(at_least=1),
+    "DISTILL_CAPTIONS": Range(at_least=0, at_most=1),
+    "DISTILL_BEAMS": Range(at_least=1),
+    "DISTILL_FEATURE_WEIGHT": Range(above=0),
+    "VALIDATION_INTERVAL": Range(at_least=1),
+    "EARLY_STOPPING_PATIENCE": Range(at_least=1),
+    "NUM_SAMPLE_CAPTIONS": Range(at_least=0),
+    "NUM_VALIDATION_CAPTIONS": Range(at_least=0),
+    "CHECKPOINT_EVERY_STEPS": Range(at_least=1),
+    "KEEP_LAST_N": Range(at_least=1),
+    "BEAM_SIZE": Range(at_least=1),
+    "LENGTH_PENALTY": Range(at_least=0),
+    "TEMPERATURE": Range(at_least=0),
+    "TOP_K": Range(at_least=0),
+    "TOP_P": Range(above=0, at_most=1),
+}
+
+
+def find_problems(settings: Values) -> list[str]:
+    """All that is wrong with values whose types are right: ranges, sizes that do not divide, paths, tokens."""
+    rules = (
+        range_problems,
+        split_problems,
+        encoder_problems,
+        criterion_problems,
+        distillation_problems,
+        data_problems,
+        start_problems,
+        name_problems,
+        hub_problems,
+    )
+    return [problem for rule in rules for problem in rule(settings)]
+
+
+def range_problems(settings: Values) -> list[str]:
+    problems = []
+    for name, limits in RANGES.items():
+        value = getattr(settings, name)
+        if not isinstance(value, (int, float)):  # none, or a word such as "all"
+            continue
+        problems += [f"{name} must be {broken}, got {value}" for broken in limits.broken(value)]
+        if (divisor := limits.multiple_of) and (size := getattr(settings, divisor)) >= 1 and value % size:
+            problems.append(f"{name} ({value}) must be a multiple of {divisor} ({size})")
+    return problems
+
+
+def split_problems(settings: Values) -> list[str]:
+    if settings.VAL_FRACTION + settings.TEST_FRACTION < 1:
+        return []
+    return ["VAL_FRACTION and TEST_FRACTION leave nothing to train on"]
+
+
+def encoder_problems(settings: Values) -> list[str]:
+    problems = []
+    from_scratch = settings.ENCODER_MODEL_NAME == "scratch" and settings.FINETUNE_FROM is None
+    if from_scratch and settings.ENCODER_TRAINABLE != "all":
+        problems.append('ENCODER_MODEL_NAME "scratch" has no weights to keep: ENCODER_TRAINABLE must be "all"')
+    if settings.CACHE_FEATURES and settings.ENCODER_TRAINABLE != "none":
+        problems.append('CACHE_FEATURES keeps what a frozen encoder makes: ENCODER_TRAINABLE must be "none"')
+    return problems
+
+
+def criterion_problems(settings: Values) -> list[str]:
+    """What validation and self-critical training need of each other."""
+    problems = []
+    if settings.BEST_METRIC == "cider" and settings.NUM_VALIDATION_CAPTIONS == 0:
+        problems.append('BEST_METRIC "cider" needs NUM_VALIDATION_CAPTIONS above 0')
+    if settings.SCST_EPOCHS and settings.BEST_METRIC != "cider":
+        problems.append('SCST_EPOCHS raise CIDEr-D, not val_loss: BEST_METRIC must be "cider"')
+    if settings.SCST_EPOCHS and not settings.GROUP_CAPTIONS:
+        problems.append("SCST_EPOCHS go over pictures: GROUP_CAPTIONS must be true")
+    if settings.SCST_EPOCHS and settings.EARLY_STOPPING_PATIENCE is not None:
+        problems.append("EARLY_STOPPING_PATIENCE would end the run before SCST_EPOCHS: it must be none with them")
+    return problems
+
+
+def distillation_problems(settings: Values) -> list[str]:
+    problems = [*teacher_problems(settings), *momentum_problems(settings)]
+    if (pair := settings.DISTILL_FEATURES) and not re.fullmatch(r"\s*[^=\s]+\s*=\s*[^=\s]+\s*", pair):
+        problems.append(f"DISTILL_FEATURES must be 'module of ours=module of the teacher', got {pair!r}")
+    return problems
+
+
+def teacher_problems(settings: Values) -> list[str]:
+    """What learning from another model, or taking its vocabulary, needs."""
+    problems, teacher = [], settings.TEACHER_MODEL_NAME
+    taught, borrowed = settings.DISTILL == "teacher", settings.TOKENIZER == "teacher"
+    if taught and teacher is None:
+        problems.append('DISTILL "teacher" needs TEACHER_MODEL_NAME, a Hub id, a folder or a checkpoint_*.pt')
+    if taught and not (settings.DISTILL_ALPHA or settings.DISTILL_CAPTIONS or settings.DISTILL_FEATURES):
+        problems.append("DISTILL_ALPHA and DISTILL_CAPTIONS are both 0: nothing would be learned from the teacher")
+    if borrowed and teacher is None:
+        problems.append('TOKENIZER "teacher" needs TEACHER_MODEL_NAME, whose vocabulary is taken')
+    if teacher and (taught or borrowed) and is_path(teacher) and not Path(teacher).expanduser().exists():
+        problems.append(f"TEACHER_MODEL_NAME {teacher} is not here; expected a folder, a checkpoint_*.pt or a Hub id")
+    return problems
+
+
+def momentum_problems(settings: Values) -> list[str]:
+    """What learning from the moving average of the weights needs."""
+    if settings.DISTILL != "momentum":
+        return []
+    problems = [
+        f'{name} needs a teacher of its own: DISTILL must be "teacher"'
+        for name in ("DISTILL_FEATURES", "DISTILL_CAPTIONS")
+        if getattr(settings, name)
+    ]
+    if not settings.DISTILL_ALPHA:
+        problems.append('DISTILL "momentum" with DISTILL_ALPHA 0 would learn nothing from the average')
+    if settings.EMA_DECAY is None:
+        problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
+    return problems
+
+
+def data_problems(settings: Values) -> list[str]:
+    """Whether the dataset can be found."""
+    problems = []
+    prepared = (settings.data_path / "captions.json").is_file()
+    if settings.RAW_DIR is not None and not Path(settings.RAW_DIR).expanduser().is_dir():
+        problems.append(f"RAW_DIR {settings.RAW_DIR} is no folder here")
+    if settings.RAW_DIR is None and settings.DATASET in ("flickr8k", "coco", "folder") and not prepared:
+        problems.append(
+            f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded (--raw-dir PATH)"
+        )
+    return problems
+
+
+def start_problems(settings: Values) -> list[str]:
+    """Whether what a run starts from can be found."""
+    problems = []
+    name, origin, resume = settings.ENCODER_MODEL_NAME, settings.FINETUNE_FROM, settings.RESUME_CHECKPOINT_PATH
+    if is_path(name) and not Path(name).is_dir() and origin is None:
+        problems.append(f"ENCODER_MODEL_NAME {name} is no folder here; expected a local folder, a Hub id or 'scratch'")
+    if origin and is_path(origin) and not Path(origin).expanduser().exists() and resume is None:
+        problems.append(f"FINETUNE_FROM {origin} is not here; expected a best/ folder, a checkpoint_*.pt or a Hub id")
+    if resume not in (None, "latest") and not Path(resume).is_file():
+        problems.append(f"RESUME_CHECKPOINT_PATH {resume} does not exist; expected a checkpoint_*.pt file or 'latest'")
+    return problems
+
+
+def name_problems(settings: Values) -> list[str]:
+    problems = []
+    if settings.DEVICE is not None and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", settings.DEVICE):
+        problems.append(f"DEVICE must be cpu, cuda, cuda:N or mps, got {settings.DEVICE!r}")
+    if settings.RUN_NAME is not None and not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", settings.RUN_NAME):
+        problems.append(f"RUN_NAME may hold letters, digits and . _ + - only, got {settings.RUN_NAME!r}")
+    return problems
+
+
+def hub_problems(settings: Values) -> list[str]:
+    if settings.HUB_REPO_ID is None:
+        return []
+    from huggingface_hub import get_token  # only here: most runs upload nothing, and it takes its time to import
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    problems = []
+    try:
+        validate_repo_id(settings.HUB_REPO_ID)
+    except HFValidationError as error:
+        problems.append(f"HUB_REPO_ID is no valid repository name: {error}")
+    if not (get_token() or os.environ.get("HF_TOKEN")):
+        problems.append("HUB_REPO_ID is set but there is no Hub token: run `hf auth login` or set HF_TOKEN")
+    return problems
