@@ -39,6 +39,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None:
     """Write the folder, checked; prints what is found. Raises UserError."""
+    print(f"checkpoint      {checkpoint}", flush=True)
     # torch and transformers take seconds: after what can go wrong without them
     from captioner.folder import load_captioner
     from publishing.export_captioner import CHECKED, export_captioner
@@ -46,7 +47,6 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
 
     captioner = load_captioner(checkpoint)
     settings = constants().replace(**captioner.config["settings"])
-    print(f"checkpoint      {checkpoint}", flush=True)
     with folder_in_the_making(output) as work:
         pictures = check_pictures(arguments.pictures, settings, arguments.num_pictures, work / "drawn")
         images = [load_image(path) for path in pictures.paths[:CHECKED]]

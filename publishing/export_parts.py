@@ -9,6 +9,7 @@ U pictures, K captions of each, side by side, T tokens so far; H heads, S image 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -44,24 +45,28 @@ class EncoderPart(nn.Module):
         return [tensor for attention in self.cross for tensor in attention.keys_values(image_tokens)]
 
 
-class PrefillPart(nn.Module):
-    """The first token (U, K) of each caption -> logits (U, K, V), then own keys and values, (U, K, H, 1, D)."""
+class DecoderPart(nn.Module):
+    """One token (U, K) of each caption -> logits (U, K, V), then the longer own keys and values, (U, K, H, T, D)."""
 
     def __init__(self, model: ImageToTextModel):
         super().__init__()
         self.decoder = model.decoder
 
-    def forward(self, tokens: Tensor, cross: list[Tensor]) -> list[Tensor]:
-        return self.read(tokens, cross, [None] * (len(cross) // 2), 0)
-
-    def read(self, tokens: Tensor, cross: list[Tensor], own: list[tuple | None], length: int) -> list[Tensor]:
+    def read(self, tokens: Tensor, cross: list[Tensor], own: Sequence[tuple | None], length: int) -> list[Tensor]:
         U, K = tokens.shape
-        logits, cache = self.decoder(tokens.reshape(U * K, 1), Cache(pairs(cross), own, length))
+        logits, cache = self.decoder(tokens.reshape(U * K, 1), Cache(pairs(cross), list(own), length))
         return [t.unflatten(0, (U, K)) for t in (logits[:, 0], *(tensor for pair in cache.own for tensor in pair))]
 
 
-class StepPart(PrefillPart):
-    """One more token (U, K), and own keys and values (U, K, H, T, D) -> logits and the longer keys and values."""
+class PrefillPart(DecoderPart):
+    """The first token of each caption: there are no own keys and values yet."""
+
+    def forward(self, tokens: Tensor, cross: list[Tensor]) -> list[Tensor]:
+        return self.read(tokens, cross, [None] * (len(cross) // 2), 0)
+
+
+class StepPart(DecoderPart):
+    """One more token of each caption, after own keys and values (U, K, H, T, D)."""
 
     def forward(self, tokens: Tensor, cross: list[Tensor], own: list[Tensor]) -> list[Tensor]:
         return self.read(tokens, cross, pairs([tensor.flatten(0, 1) for tensor in own]), own[0].shape[3])
@@ -177,7 +182,7 @@ def write_onnx(models: dict[str, "ModelProto"], folders: dict[str, Path]) -> Non
 def write_models(models: dict[str, "ModelProto"], folder: Path) -> None:
     """The decoder's weights go to one file that prefill.onnx and step.onnx both read."""
     with open(folder / SHARED_WEIGHTS, "wb") as file:
-        places = {}  # content -> offset
+        places: dict[bytes, int] = {}  # content -> offset
         for name in ("prefill", "step"):
             for tensor in models[name].graph.initializer:
                 if len(tensor.raw_data) >= SMALL:

@@ -7,6 +7,7 @@ check_preprocessing(image_processor, steps, images)     # raises UserError where
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ ODD_SIZES = ((33, 97), (401, 57), (96, 96), (641, 427), (250, 333), (31, 500))  
 
 def describe_preprocessing(processor: BaseImageProcessor) -> dict:
     """The steps of an image processor of timm or transformers. Raises UserError where a step is unknown."""
-    steps = {"resize": None, "filter": "bilinear", "width_first": False, "crop": None}
+    steps: dict[str, Any] = {"resize": None, "filter": "bilinear", "width_first": False, "crop": None}
     steps |= {"scale": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
     try:
         if hasattr(processor, "val_transforms"):
@@ -33,7 +34,7 @@ def describe_preprocessing(processor: BaseImageProcessor) -> dict:
 
 
 def timm_steps(transforms: Sequence) -> dict:
-    steps = {}
+    steps: dict[str, Any] = {}
     for step in transforms:
         match type(step).__name__:
             case "Resize" if isinstance(step.size, int):
@@ -53,7 +54,7 @@ def timm_steps(transforms: Sequence) -> dict:
 
 
 def transformers_steps(values: dict, processor: BaseImageProcessor) -> dict:
-    steps = {"filter": Image.Resampling(values["resample"]).name.lower()}
+    steps: dict[str, Any] = {"filter": Image.Resampling(values["resample"]).name.lower()}
     steps["width_first"] = getattr(processor, "backend", "") == "torchvision"
     size = {name: int(number) for name, number in values["size"].items()}
     crop = values["crop_size"] if values.get("do_center_crop") else None
