@@ -2,33 +2,24 @@
 
     python caption_onnx.py photo.jpg --model exported/
     python caption_onnx.py photos/ more.jpg --model exported/ --beam 3
+    cd exported && python caption_onnx.py photo.jpg     # an export has a copy of this file and of all it imports
 
-    pip install onnxruntime tokenizers numpy Pillow     # all it takes; of this project errors.py and images.py
+    pip install onnxruntime tokenizers numpy Pillow     # all it takes
 
-The captions are those of inference.py: decoding.py's greedy and beam search once more, in numpy. A picture that cannot
-be read gets a line on stderr, the others go on, and the exit status is 1. OMP_NUM_THREADS is heeded.
-Shapes: U pictures still in work (who is done leaves the batch), K beams of each, T tokens so far, V vocabulary.
+The captions are those of inference.py. A picture that cannot be read gets a line on stderr, the others go on, and the
+exit status is 1. OMP_NUM_THREADS is heeded.
 """
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from basics.errors import UserError, run_script
+from captioner.exported import ONNX_PARTS, ExportedCaptioner, open_onnx
 from sources.images import ImageError, find_pictures, load_image
 
-PARTS = ("encoder.onnx", "prefill.onnx", "step.onnx")
-NEEDED = ("config.json", "vocab.json", "merges.txt", *PARTS)
-NEVER = -np.inf
-Arrays = list[np.ndarray]
-Part = Callable[..., Arrays]
+HERE = Path(__file__).parent
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -36,7 +27,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         prog="python caption_onnx.py", description="Caption pictures without PyTorch.", allow_abbrev=False
     )
     parser.add_argument("pictures", nargs="+", help="picture files, folders of pictures, or patterns")
-    parser.add_argument("--model", required=True, help="the folder that export.py wrote")
+    parser.add_argument("--model", help="the folder that export.py wrote; default: that of this file, if it is one")
     parser.add_argument("--beam", type=int, help="beams, 1 is greedy; default: BEAM_SIZE of the training run")
     parser.add_argument("--length-penalty", type=float, help="default: LENGTH_PENALTY of the training run")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures captioned at once")
@@ -44,234 +35,38 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_tokenizer(vocab: Path, merges: Path):
-    """What turns ids into text: byte-level BPE, or the WordPieces of a teacher, which have no merges."""
-    from tokenizers import Tokenizer, decoders, models
-
-    if merges.read_text(encoding="utf-8").startswith("#version: wordpiece"):
-        tokenizer = Tokenizer(models.WordPiece(json.loads(vocab.read_text(encoding="utf-8")), unk_token="<unk>"))
-        tokenizer.decoder = decoders.WordPiece()
-        return tokenizer
-    tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+def own_export() -> Path:
+    """The export that this copy of the script lies in."""
+    if not any((HERE / name).exists() for name in ONNX_PARTS):
+        raise UserError("no export lies beside caption_onnx.py; name the folder that export.py wrote with --model")
+    return HERE
 
 
-class ExportedCaptioner:
-    """An exported folder in use: RGB pictures -> (caption, score) of each; open_onnx() makes one.
-
-    encoder, prefill and step take and give flat lists of arrays, in the order the folder's README.md has them.
-    """
-
-    def __init__(self, folder: Path, encoder: Part, prefill: Part, step: Part):
-        self.encoder, self.prefill, self.step = encoder, prefill, step
-        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.special = [self.config[f"{name}_id"] for name in ("pad", "start", "unk")]
-        self.start_id, self.end_id, self.max_seq_len, self.preprocessing, self.beam_size, self.length_penalty = (
-            self.config[name]
-            for name in ("start_id", "end_id", "max_seq_len", "preprocessing", "beam_size", "length_penalty")
-        )
-        self.tokenizer = read_tokenizer(folder / "vocab.json", folder / "merges.txt")
-
-    def caption(self, images: list[Image.Image], beam: int = 1, length_penalty: float = 1.0) -> list[tuple[str, float]]:
-        pixels = np.stack([prepare_pixels(image, self.preprocessing) for image in images])
-        search = greedy(self, pixels) if beam == 1 else beam_search(self, pixels, beam, length_penalty)
-        return [(self.text(tokens.tolist()), float(score)) for tokens, score in zip(*search)]
-
-    def text(self, tokens: list[int]) -> str:
-        """The caption up to </s>, on one line."""
-        tokens = tokens[: tokens.index(self.end_id)] if self.end_id in tokens else tokens
-        return " ".join(self.tokenizer.decode([i for i in tokens if i not in self.special]).split())
-
-    def start(self, pixels: np.ndarray) -> tuple[np.ndarray, Arrays, Arrays]:
-        """Pixels (U, 3, H, W) -> logits (U, 1, V) after <s>, the pictures' keys and values, the captions' own."""
-        cross = self.encoder(pixels)
-        logits, *own = self.prefill(np.full((len(pixels), 1), self.start_id), *cross)
-        return logits, cross, own
-
-    def read(self, tokens: np.ndarray, cross: Arrays, own: Arrays) -> tuple[np.ndarray, Arrays]:
-        """One more token (U, K) of each caption -> logits (U, K, V) and the longer keys and values."""
-        logits, *own = self.step(tokens, *cross, *own)
-        return logits, own
-
-
-def open_onnx(folder: Path | str) -> ExportedCaptioner:
-    """What export.py --format onnx wrote, on the CPU. Raises UserError."""
-    folder = Path(folder)
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{folder} is no ONNX export: it lacks {', '.join(missing)}; make one with export.py")
-    try:
-        import onnxruntime
-        import tokenizers  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"{error}; to caption without PyTorch: pip install onnxruntime tokenizers") from None
-    options = onnxruntime.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one thread a core
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become floats once, when opened
-    try:
-        sessions = [
-            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"]) for name in PARTS
-        ]
-        return ExportedCaptioner(folder, *(partial(run, session) for session in sessions))
-    except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
-        raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:300]}") from error
-
-
-def run(session, *arrays: np.ndarray) -> Arrays:
-    return session.run(None, {place.name: array for place, array in zip(session.get_inputs(), arrays, strict=True)})
-
-
-def prepare_pixels(image: Image.Image, steps: dict) -> np.ndarray:
-    """An RGB picture through the preprocessing that config.json describes, -> (3, H, W)."""
-    if steps["resize"] is not None:
-        width, height = new_size(*image.size, steps["resize"])
-        resample = Image.Resampling[steps["filter"].upper()]
-        if steps["width_first"]:  # as torchvision does it; Pillow itself picks an order, which matters for odd shapes
-            image = image.resize((width, image.height), resample)
-        image = image.resize((width, height), resample)
-    if steps["crop"] is not None:
-        left = first_pixel(image.width, steps["crop"]["width"], steps["crop"]["rounding"])
-        top = first_pixel(image.height, steps["crop"]["height"], steps["crop"]["rounding"])
-        image = image.crop((left, top, left + steps["crop"]["width"], top + steps["crop"]["height"]))  # black outside
-    mean, std = (np.array(steps[name], dtype=np.float32)[:, None, None] for name in ("mean", "std"))
-    pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) * np.float32(steps["scale"])
-    return (pixels - mean) / std
-
-
-def new_size(width: int, height: int, resize: dict) -> tuple[int, int]:
-    if "shortest_edge" not in resize:
-        return resize["width"], resize["height"]
-    side, shorter = resize["shortest_edge"], min(width, height)
-    longer = int(side * max(width, height) / shorter)
-    return (side, longer) if width <= height else (longer, side)
-
-
-def first_pixel(length: int, cropped: int, rounding: str) -> int:
-    """Where a central crop begins, below 0 where the picture is the smaller of the two."""
-    if cropped >= length:
-        return -((cropped - length) // 2)
-    return round((length - cropped) / 2) if rounding == "nearest" else (length - cropped) // 2
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    logits = logits - logits.max(-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-def largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Places (U, count) of the largest of (U, N), largest first."""
-    places = np.argpartition(-values, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")
-    return np.take_along_axis(places, order, 1)
-
-
-def greedy(model: ExportedCaptioner, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest token each time -> tokens (U, T) after <s>, mean log-probabilities (U,)."""
-    last = model.max_seq_len - 1
-    tokens = np.full((len(pixels), last), model.end_id)
-    total, length = np.zeros(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
-    alive = np.arange(len(pixels))  # the pictures still in work
-    logits, cross, own = model.start(pixels)
-    for t in range(last):
-        if t > 0:
-            logits, own = model.read(tokens[alive, t - 1][:, None], cross, own)
-        chosen = logits[:, 0].argmax(-1)
-        tokens[alive, t] = chosen
-        total[alive] += np.take_along_axis(log_softmax(logits[:, 0]), chosen[:, None], 1)[:, 0]
-        length[alive] += 1
-        go_on = chosen != model.end_id
-        if not go_on.any():
-            break
-        alive, cross, own = alive[go_on], keep(cross, go_on), keep(own, go_on)
-    return tokens, total / length
-
-
-def keep(arrays: Arrays, rows: np.ndarray) -> Arrays:
-    """The rows (U,) that are true; nothing is copied while all are."""
-    return arrays if rows.all() else [array[rows] for array in arrays]
-
-
-def beam_search(model: ExportedCaptioner, pixels: np.ndarray, K: int, length_penalty: float) -> tuple:
-    """decoding.beam in numpy -> the best caption's tokens (U, T) after <s> and scores (U,)."""
-    U, last = len(pixels), model.max_seq_len - 1
-    best, best_scores = np.full((U, last), model.end_id), np.full(U, NEVER, np.float32)
-    alive = np.arange(U)
-    logits, cross, own = model.start(pixels)
-    own = [np.repeat(array, K, axis=1) for array in own]  # beams begin alike; all but the first wait
-    tokens = np.zeros((U, K, 0), np.int64)
-    live = np.full((U, K), NEVER, np.float32)
-    live[:, 0] = 0
-    ended, ended_scores = np.full((U, K, last), model.end_id), np.full((U, K), NEVER, np.float32)
-    for t in range(last):
-        if t > 0:
-            logits, own = model.read(tokens[:, :, -1], cross, own)
-        log_probs = live[:, :, None] + log_softmax(logits)  # (U, K, V)
-
-        # beams that end here join the pool of the K best
-        end_scores = log_probs[:, :, model.end_id] / np.float32((t + 1) ** length_penalty)
-        paths = np.pad(tokens, ((0, 0), (0, 0), (0, last - t)), constant_values=model.end_id)
-        ended_scores, ended = np.concatenate([ended_scores, end_scores], 1), np.concatenate([ended, paths], 1)
-        pool = largest(ended_scores, K)
-        ended_scores, ended = np.take_along_axis(ended_scores, pool, 1), pick(ended, pool)
-
-        # the best continuations live on
-        log_probs[:, :, model.end_id] = NEVER
-        flat = log_probs.reshape(len(alive), -1)
-        continued = largest(flat, K)
-        live = np.take_along_axis(flat, continued, 1)
-        parent, chosen = np.divmod(continued, log_probs.shape[-1])  # (U, K)
-        tokens = np.concatenate([pick(tokens, parent), chosen[:, :, None]], 2)
-
-        # pictures whose pool no live beam can still enter are done, and at the end all
-        reachable = live[:, 0] / np.float32(last**length_penalty)
-        done = (ended_scores[:, -1] >= reachable) | (t == last - 1)
-        never_ended = done & np.isneginf(ended_scores[:, 0])
-        best[alive[done]], best_scores[alive[done]] = ended[done, 0], ended_scores[done, 0]
-        best[alive[never_ended], : t + 1], best_scores[alive[never_ended]] = (
-            tokens[never_ended, 0],
-            reachable[never_ended],
-        )
-        if done.all():
-            break
-        left = np.flatnonzero(~done)
-        alive, cross = alive[left], keep(cross, ~done)
-        own = [array[left[:, None], parent[left]] for array in own]
-        tokens, live, ended, ended_scores = keep([tokens, live, ended, ended_scores], ~done)
-    return best, best_scores
-
-
-def pick(array: np.ndarray, beams: np.ndarray) -> np.ndarray:
-    """(U, N, ...) and places (U, K) -> (U, K, ...)."""
-    return array[np.arange(len(array))[:, None], beams]
-
-
-def caption_files(captioner: ExportedCaptioner, paths: list[Path], batch_size: int, *options) -> Iterator[tuple]:
+def caption_paths(
+    captioner: ExportedCaptioner, paths: list[Path], batch_size: int, beam: int, length_penalty: float
+) -> Iterator[tuple[Path, str | None]]:
     """Each picture with its caption, in order; None, and a line on stderr, for one that cannot be read."""
     for start in range(0, len(paths), batch_size):
-        images = {}
-        for path in paths[start : start + batch_size]:
+        batch, images = paths[start : start + batch_size], {}
+        for path in batch:
             try:
                 images[path] = load_image(path)
             except ImageError as error:
                 print(f"error: {error}", file=sys.stderr)
-        captions = iter(captioner.caption(list(images.values()), *options) if images else [])
-        yield from ((path, next(captions)[0] if path in images else None) for path in paths[start : start + batch_size])
+        captions = iter(captioner.caption(list(images.values()), beam, length_penalty) if images else [])
+        yield from ((path, next(captions)[0] if path in images else None) for path in batch)
 
 
 def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
     paths = find_pictures(arguments.pictures)
-    captioner = open_onnx(arguments.model)
-    beam, length_penalty = (
-        getattr(captioner, name) if (value := getattr(arguments, flag)) is None else value
-        for name, flag in (("beam_size", "beam"), ("length_penalty", "length_penalty"))
-    )
+    captioner = open_onnx(arguments.model or own_export())
+    beam = captioner.beam_size if arguments.beam is None else arguments.beam
+    length_penalty = captioner.length_penalty if arguments.length_penalty is None else arguments.length_penalty
     if min(beam, arguments.batch_size) < 1 or length_penalty < 0:
         raise UserError("--beam and --batch-size must be 1 or more, --length-penalty 0 or above")
     failed = False
-    for path, caption in caption_files(captioner, paths, arguments.batch_size, beam, length_penalty):
+    for path, caption in caption_paths(captioner, paths, arguments.batch_size, beam, length_penalty):
         failed |= caption is None
         if caption is not None:
             print(caption if len(paths) == 1 else f"{path}\t{caption}", flush=True)

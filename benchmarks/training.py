@@ -31,9 +31,9 @@ from benchmarks.side_by_side import Row, add_model_flags, command, compare, make
 from dataset import ImageTextDataset, SplitPictures
 from losses.cross_entropy import CaptionLoss
 from networks.encoders import load_encoder
-from sources.reading import read_captions
 from sources.prepare import prepare
 from sources.prepared import PreparedData
+from sources.reading import read_captions
 from tasks.registry import build_task
 from tokenizer import build_tokenizer, train_tokenizer
 from train import train_one_epoch

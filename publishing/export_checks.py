@@ -1,130 +1,61 @@
-"""What an export is held against: the encoder's own preprocessing, PyTorch's numbers, our captions. For export.py.
+"""What an export is held against: PyTorch's numbers and our captions. For export.py.
 
-    steps = describe_preprocessing(image_processor)         # for config.json, in plain words
-    check_preprocessing(image_processor, steps, images)     # raises UserError where they do not say it all
     part_differences(modules, exported, pixels)             # {"encoder": 1.2e-6, "prefill": ..., "step": ...}
+    pictures = check_pictures(None, settings, 100, drawn)   # of the validation split, or drawn into that folder
     compare_captions(captioner, exports, pictures, settings)
 
 U pictures, K captions of each, T tokens so far.
 """
 
-import itertools
-import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from basics.errors import UserError
 from basics.settings import Settings
-from caption_onnx import ExportedCaptioner, prepare_pixels
+from captioner.exported import ExportedCaptioner
 from captioner.folder import Captioner
 from evaluate import Pictures, readable, spread
-from networks import encoder
 from networks.search import DecodingOptions
+from publishing.export_folder import Export
 from scoring.metrics import score_captions
 from sources.images import find_pictures, load_image
 from sources.prepared import is_prepared, read_prepared
 from sources.shapes import draw_shapes
 
-LEVELS = 2.5  # largest difference of a prepared pixel, of 255: what rounds otherwise, not what is resized otherwise
-ODD_SIZES = ((33, 97), (401, 57), (96, 96), (641, 427), (250, 333), (31, 500))  # width, height
 BEAMS = (1, 3)
 BATCH = 25  # pictures captioned at once
 
 
-def describe_preprocessing(processor) -> dict:
-    """The steps of an image processor of timm or transformers. Raises UserError where a step is unknown."""
-    steps = {"resize": None, "filter": "bilinear", "width_first": False, "crop": None}
-    steps |= {"scale": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
-    try:
-        if hasattr(processor, "val_transforms"):
-            return steps | timm_steps(processor.val_transforms.transforms)
-        return steps | transformers_steps(processor.to_dict(), processor)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{type(processor).__name__} has steps that cannot be exported ({error})") from error
-
-
-def timm_steps(transforms: list) -> dict:
-    steps = {}
-    for step in transforms:
-        match type(step).__name__:
-            case "Resize" if isinstance(step.size, int):
-                steps |= {"resize": {"shortest_edge": step.size}, "filter": step.interpolation.value}
-            case "Resize":
-                height, width = step.size
-                steps |= {"resize": {"height": height, "width": width}, "filter": step.interpolation.value}
-            case "CenterCrop":
-                steps["crop"] = {"height": step.size[0], "width": step.size[1], "rounding": "nearest"}
-            case "ToTensor" | "MaybeToTensor":
-                steps["scale"] = 1 / 255
-            case "Normalize":
-                steps |= {"mean": [float(m) for m in step.mean], "std": [float(s) for s in step.std]}
-            case name:
-                raise ValueError(name)
-    return steps
-
-
-def transformers_steps(values: dict, processor) -> dict:
-    steps = {"filter": Image.Resampling(values["resample"]).name.lower()}
-    steps["width_first"] = getattr(processor, "backend", "") == "torchvision"
-    size = {name: int(number) for name, number in values["size"].items()}
-    crop = values["crop_size"] if values.get("do_center_crop") else None
-    if "crop_pct" in values and size["shortest_edge"] < 384:  # ConvNeXt's
-        side = size["shortest_edge"]
-        size, crop = {"shortest_edge": int(side / values["crop_pct"])}, {"height": side, "width": side}
-    elif "crop_pct" in values:
-        size = {"height": size["shortest_edge"], "width": size["shortest_edge"]}
-    if size.keys() not in ({"height", "width"}, {"shortest_edge"}):
-        raise ValueError(f"size {size}")
-    steps["resize"] = size if values["do_resize"] else None
-    if crop:
-        steps["crop"] = {"height": crop["height"], "width": crop["width"], "rounding": "down"}
-    steps["scale"] = values["rescale_factor"] if values["do_rescale"] else 1.0
-    if values["do_normalize"]:
-        steps |= {"mean": list(values["image_mean"]), "std": list(values["image_std"])}
-    return steps
-
-
-def check_preprocessing(processor, steps: dict, images: list[Image.Image]) -> float:
-    """The largest difference to the processor's own pixels, in 255ths. Raises UserError where it is no rounding."""
-    worst, unit = 0.0, np.array(steps["std"])[:, None, None] / steps["scale"]
-    for image, size in zip(images, itertools.cycle(ODD_SIZES)):
-        for picture in (image, image.resize(size)):
-            expected, got = encoder.prepare_pixels(processor, [picture])[0].numpy(), prepare_pixels(picture, steps)
-            same_size = expected.shape == got.shape
-            worst = float(np.maximum(worst, (np.abs(expected - got) * unit).max() if same_size else math.inf))
-    if not worst <= LEVELS:
-        raise UserError(
-            f"{type(processor).__name__} cannot be reproduced without PyTorch: its pixels differ by "
-            f"{worst:.1f} of 255, {LEVELS} are allowed"
-        )
-    return worst
-
-
-def part_differences(modules: dict[str, nn.Module], exported: ExportedCaptioner, pixels: torch.Tensor) -> dict:
+@torch.no_grad()
+def part_differences(modules: dict[str, nn.Module], exported: ExportedCaptioner, pixels: Tensor) -> dict[str, float]:
     """The largest difference to PyTorch of each part, over several U and K and every cache length."""
     worst = dict.fromkeys(modules, 0.0)
-    generator = torch.Generator().manual_seed(0)
+    generator, vocab_size = torch.Generator().manual_seed(0), exported.config["vocab_size"]
+    cases = (1, 1), (len(pixels), 1), (2, 3)
+    with tqdm(total=len(cases) * exported.max_seq_len, desc="checking", leave=False, disable=None) as bar:
 
-    def compare(name: str, *inputs: torch.Tensor | list) -> list[torch.Tensor]:
-        expected = modules[name](*inputs)
-        flat = [tensor for value in inputs for tensor in (value if isinstance(value, list) else [value])]
-        found = getattr(exported, name)(*(tensor.numpy() for tensor in flat))
-        for one, other in zip(expected, found, strict=True):
-            worst[name] = float(np.maximum(worst[name], np.abs(one.numpy() - other).max()))  # NaN stays NaN
-        return expected
+        def compare(name: str, *inputs: Tensor | list[Tensor]) -> list[Tensor]:
+            expected = modules[name](*inputs)
+            flat = [tensor for value in inputs for tensor in (value if isinstance(value, list) else [value])]
+            found = getattr(exported, name)(*(tensor.numpy() for tensor in flat))
+            for one, other in zip(expected, found, strict=True):
+                worst[name] = float(np.maximum(worst[name], np.abs(one.numpy() - other).max()))  # NaN stays NaN
+            bar.update(name != "encoder")
+            return expected
 
-    vocab_size = modules["prefill"].decoder.token_embedding.num_embeddings
-    for U, K in ((1, 1), (len(pixels), 1), (2, 3)):
-        cross = compare("encoder", pixels[:U])
-        _, *own = compare("prefill", torch.full((U, K), exported.start_id), cross)
-        for _ in range(exported.max_seq_len - 1):
-            _, *own = compare("step", torch.randint(vocab_size, (U, K), generator=generator), cross, own)
+        for U, K in cases:
+            cross = compare("encoder", pixels[:U])
+            _, *own = compare("prefill", torch.full((U, K), exported.start_id), cross)
+            for _ in range(exported.max_seq_len - 1):
+                _, *own = compare("step", torch.randint(vocab_size, (U, K), generator=generator), cross, own)
     return worst
 
 
@@ -145,40 +76,59 @@ def check_pictures(folder: str | None, settings: Settings, count: int, drawn: Pa
     return readable("drawn", [drawn / name for name in captions], list(captions.values()))
 
 
-def compare_captions(captioner: Captioner, exports: dict, pictures: Pictures, settings: Settings) -> str:
-    """A table: size, speed and captions of PyTorch and of the exports, {name: (ExportedCaptioner, bytes)}."""
-    options = {"max_seq_len": captioner.model.max_seq_len, "length_penalty": settings.LENGTH_PENALTY}
+@dataclass
+class System:
+    """One that is compared: pictures and a number of beams -> captions."""
 
-    def in_pytorch(images: list[Image.Image], beam: int) -> list[str]:
-        return [row[0][0] for row in captioner.caption(images, DecodingOptions(beam_size=beam, **options))]
+    name: str
+    size: int  # bytes
+    caption: Callable[[list[Image.Image], int], list[str]]
 
-    def exported(model: ExportedCaptioner) -> Callable:
-        return lambda images, beam: [text for text, _ in model.caption(images, beam, settings.LENGTH_PENALTY)]
 
-    weights = sum(tensor.nbytes for tensor in captioner.model.state_dict().values())
-    systems = {"PyTorch": (in_pytorch, weights)} | {name: (exported(m), size) for name, (m, size) in exports.items()}
+def in_pytorch(captioner: Captioner, length_penalty: float) -> System:
+    def caption(images: list[Image.Image], beam: int) -> list[str]:
+        options = DecodingOptions(captioner.model.max_seq_len, beam_size=beam, length_penalty=length_penalty)
+        return [row[0][0] for row in captioner.caption(images, options)]
+
+    return System("PyTorch", sum(tensor.nbytes for tensor in captioner.model.state_dict().values()), caption)
+
+
+def as_exported(export: Export, length_penalty: float) -> System:
+    def caption(images: list[Image.Image], beam: int) -> list[str]:
+        return [text for text, _ in export.captioner.caption(images, beam, length_penalty)]
+
+    return System(export.weights, export.size, caption)
+
+
+def compare_captions(captioner: Captioner, exports: list[Export], pictures: Pictures, settings: Settings) -> str:
+    """A table: size, speed and captions of PyTorch and of the exports."""
+    penalty = settings.LENGTH_PENALTY
+    systems = [in_pytorch(captioner, penalty), *(as_exported(export, penalty) for export in exports)]
     lines = [f"{'':<12} {'size':>10}  {'beam':>4}  {'pictures/s':>10}  {'CIDEr-D':>7}  equal captions"]
-    for beam in BEAMS:
-        ours = None
-        for name, (caption, size) in systems.items():
-            captions, seconds = timed_captions(caption, pictures.paths, beam)
-            ours = ours or captions
-            equal = sum(a == b for a, b in zip(captions, ours))
-            lines.append(
-                f"{name:<12} {size / 1e6:>7.1f} MB  {beam:>4}  {len(captions) / seconds:>10.1f}  "
-                f"{cider(captions, pictures.references):>7}  {equal} of {len(captions)}"
-            )
+    total = len(BEAMS) * len(systems) * len(pictures.paths)
+    with tqdm(total=total, desc="captioning", unit=" pictures", leave=False, disable=None) as bar:
+        for beam in BEAMS:
+            ours = None
+            for system in systems:
+                captions, seconds = timed_captions(system, pictures.paths, beam, bar)
+                ours = ours or captions
+                equal = sum(a == b for a, b in zip(captions, ours))
+                lines.append(
+                    f"{system.name:<12} {system.size / 1e6:>7.1f} MB  {beam:>4}  {len(captions) / seconds:>10.1f}  "
+                    f"{cider(captions, pictures.references):>7}  {equal} of {len(captions)}"
+                )
     return "\n".join(lines)
 
 
-def timed_captions(caption: Callable, paths: list[Path], beam: int) -> tuple[list[str], float]:
+def timed_captions(system: System, paths: list[Path], beam: int, bar: tqdm) -> tuple[list[str], float]:
     """The captions, and the seconds they took from decoded picture to text."""
     captions, seconds = [], 0.0
     for start in range(0, len(paths), BATCH):
         images = [load_image(path) for path in paths[start : start + BATCH]]
         began = time.perf_counter()
-        captions += caption(images, beam)
+        captions += system.caption(images, beam)
         seconds += time.perf_counter() - began
+        bar.update(len(images))
     return captions, seconds
 
 

@@ -2,27 +2,32 @@
 
     modules = make_modules(captioner.model)             # plain tensors in and out
     parts = trace(modules, pixels, max_seq_len)         # torch.export programs whose U, K and T are free
-    write_onnx({name: to_onnx(part) for name, part in parts.items()}, folder)
+    write_onnx(to_onnx(parts), {"float32": folder})     # .onnx
     write_programs(parts, folder)                       # .pt2
 
 U pictures, K captions of each, side by side, T tokens so far; H heads, S image tokens, D head width, V vocabulary.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from tqdm import tqdm
 
-from caption_onnx import ExportedCaptioner
+from captioner.exported import ONNX_PARTS, ExportedCaptioner, PartFunction
 from model import ImageToTextModel
 from networks.transformer_decoder import Cache
+from publishing.export_folder import PROGRAMS, SHARED_WEIGHTS
 
-SHARED = "decoder.weights"  # the decoder's weights, stored once for prefill.onnx and step.onnx
+if TYPE_CHECKING:  # onnx is for ONNX exports alone
+    from onnx import ModelProto, TensorProto
+
 SMALL = 1024  # weights of fewer numbers, or bytes, stay as and where they are
 QUANTIZED = ("MatMul", "Gemm", "Conv", "Gather")  # the operators whose weights can become int8
 
@@ -33,6 +38,7 @@ class EncoderPart(nn.Module):
     def __init__(self, model: ImageToTextModel):
         super().__init__()
         self.encoder, self.projection = model.encoder, model.projection
+        # not the decoder itself: a program stores all weights of its module, used or not
         self.cross = nn.ModuleList(layer.cross_attention for layer in model.decoder.layers)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -40,24 +46,28 @@ class EncoderPart(nn.Module):
         return [tensor for attention in self.cross for tensor in attention.keys_values(image_tokens)]
 
 
-class PrefillPart(nn.Module):
-    """The first token (U, K) of each caption -> logits (U, K, V), then own keys and values, (U, K, H, 1, D)."""
+class DecoderPart(nn.Module):
+    """One token (U, K) of each caption -> logits (U, K, V), then the longer own keys and values, (U, K, H, T, D)."""
 
     def __init__(self, model: ImageToTextModel):
         super().__init__()
         self.decoder = model.decoder
 
-    def forward(self, tokens: Tensor, cross: list[Tensor]) -> list[Tensor]:
-        return self.read(tokens, cross, [None] * (len(cross) // 2), 0)
-
-    def read(self, tokens: Tensor, cross: list[Tensor], own: list, length: int) -> list[Tensor]:
+    def read(self, tokens: Tensor, cross: list[Tensor], own: Sequence[tuple | None], length: int) -> list[Tensor]:
         U, K = tokens.shape
-        logits, cache = self.decoder(tokens.reshape(U * K, 1), Cache(pairs(cross), own, length))
+        logits, cache = self.decoder.decode(tokens.reshape(U * K, 1), Cache(pairs(cross), list(own), length))
         return [t.unflatten(0, (U, K)) for t in (logits[:, 0], *(tensor for pair in cache.own for tensor in pair))]
 
 
-class StepPart(PrefillPart):
-    """One more token (U, K), and own keys and values (U, K, H, T, D) -> logits and the longer keys and values."""
+class PrefillPart(DecoderPart):
+    """The first token of each caption: there are no own keys and values yet."""
+
+    def forward(self, tokens: Tensor, cross: list[Tensor]) -> list[Tensor]:
+        return self.read(tokens, cross, [None] * (len(cross) // 2), 0)
+
+
+class StepPart(DecoderPart):
+    """One more token of each caption, after own keys and values (U, K, H, T, D)."""
 
     def forward(self, tokens: Tensor, cross: list[Tensor], own: list[Tensor]) -> list[Tensor]:
         return self.read(tokens, cross, pairs([tensor.flatten(0, 1) for tensor in own]), own[0].shape[3])
@@ -97,7 +107,7 @@ def trace(modules: dict[str, nn.Module], pixels: Tensor, max_seq_len: int) -> di
         "step": ((tokens, cross, own), free[1:], ["tokens", *cross_names, *own_names], ["logits", *new_names]),
     }
     parts = {}
-    for name, (examples, sizes, inputs, outputs) in cases.items():
+    for name, (examples, sizes, inputs, outputs) in tqdm(cases.items(), desc="tracing", leave=False, disable=None):
         # strict: there len(tensor) stays a free size
         program = torch.export.export(modules[name], examples, dynamic_shapes=sizes, strict=True)
         for node in program.graph.nodes:
@@ -106,8 +116,11 @@ def trace(modules: dict[str, nn.Module], pixels: Tensor, max_seq_len: int) -> di
     return parts
 
 
-def to_onnx(part: Part):
-    """The part as an onnx.ModelProto."""
+def to_onnx(parts: dict[str, Part]) -> dict[str, "ModelProto"]:
+    return {name: as_model(part) for name, part in tqdm(parts.items(), desc="to ONNX", leave=False, disable=None)}
+
+
+def as_model(part: Part) -> "ModelProto":
     program = torch.onnx.export(
         part.program,
         dynamo=True,
@@ -117,20 +130,13 @@ def to_onnx(part: Part):
         verbose=False,
     )
     model = program.model_proto
-    for thing in (
-        model,
-        model.graph,
-        *model.graph.node,
-        *model.graph.input,
-        *model.graph.output,
-        *model.graph.initializer,
-        *model.graph.value_info,
-    ):
+    graph = model.graph
+    for thing in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
         del thing.metadata_props[:]  # the source lines of each node
     return model
 
 
-def with_int8_weights(model):
+def with_int8_weights(model: "ModelProto") -> "ModelProto":
     """A copy whose matrices, kernels and embeddings are 8-bit numbers and a float32 scale for each output.
 
     Weights only: onnxruntime makes floats of them when it opens the file, so captions take as long as before and the
@@ -149,11 +155,9 @@ def with_int8_weights(model):
             kept.append(tensor)
             continue
         axis = 1 if op == "MatMul" else 0  # of the outputs
-        others = tuple(i for i in range(values.ndim) if i != axis)
-        scale = np.maximum(np.abs(values).max(others, keepdims=True) / 127, np.float32(1e-12))
-        whole = np.round(values / scale).astype(np.int8)
+        whole, scale = to_int8(values, axis)
         new = f"{tensor.name}.int8", f"{tensor.name}.scale"
-        kept += [numpy_helper.from_array(whole, new[0]), numpy_helper.from_array(scale.reshape(-1), new[1])]
+        kept += [numpy_helper.from_array(whole, new[0]), numpy_helper.from_array(scale, new[1])]
         added.append(helper.make_node("DequantizeLinear", new, [tensor.name], axis=axis))
     nodes = [*added, *graph.node]
     del graph.initializer[:], graph.node[:]
@@ -162,51 +166,70 @@ def with_int8_weights(model):
     return copy
 
 
-def write_onnx(models: dict, folder: Path) -> None:
-    """The decoder's weights go to one file that prefill.onnx and step.onnx both read."""
-    from onnx.external_data_helper import set_external_data
+def to_int8(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers of -127..127 and the scale (N,) of each of the N places along the axis."""
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    scale = np.maximum(np.abs(values).max(others, keepdims=True) / 127, np.float32(1e-12))
+    return np.round(values / scale).astype(np.int8), scale.reshape(-1)
 
-    places = {}  # content -> offset
-    with open(folder / SHARED, "wb") as file:
+
+def write_onnx(models: dict[str, "ModelProto"], folders: dict[str, Path]) -> None:
+    """The models in folders by kind of weights, float32 or int8; they lose those that go into a file of their own."""
+    if "int8" in folders:
+        write_models({name: with_int8_weights(model) for name, model in models.items()}, folders["int8"])
+    write_models(models, folders["float32"])
+
+
+def write_models(models: dict[str, "ModelProto"], folder: Path) -> None:
+    """The decoder's weights go to one file that prefill.onnx and step.onnx both read."""
+    with open(folder / SHARED_WEIGHTS, "wb") as file:
+        places: dict[bytes, int] = {}  # content -> offset
         for name in ("prefill", "step"):
             for tensor in models[name].graph.initializer:
-                content = tensor.raw_data
-                if len(content) < SMALL:
-                    continue
-                if content not in places:
-                    file.write(bytes(-file.tell() % 64))  # aligned
-                    places[content] = file.tell()
-                    file.write(content)
-                set_external_data(tensor, SHARED, places[content], len(content))
-                tensor.ClearField("raw_data")
-    for name, model in models.items():
-        (folder / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+                if len(tensor.raw_data) >= SMALL:
+                    move_out(tensor, file, places)
+    for path in ONNX_PARTS:
+        model = models[Path(path).stem]
+        (folder / path).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def move_out(tensor: "TensorProto", file: BinaryIO, places: dict[bytes, int]) -> None:
+    """The tensor's content goes to the file, once for all that have the same."""
+    from onnx.external_data_helper import set_external_data
+
+    content = tensor.raw_data
+    if content not in places:
+        file.write(bytes(-file.tell() % 64))  # aligned
+        places[content] = file.tell()
+        file.write(content)
+    set_external_data(tensor, SHARED_WEIGHTS, places[content], len(content))
+    tensor.ClearField("raw_data")
 
 
 def write_programs(parts: dict[str, Part], folder: Path) -> None:
-    for name, part in parts.items():
-        part.program.example_inputs = None  # they would be pickled
-        torch.export.save(part.program, folder / f"{name}.pt2")
+    for path in PROGRAMS:
+        program = parts[Path(path).stem].program
+        program.example_inputs = None  # they would be pickled
+        torch.export.save(program, folder / path)
 
 
 def open_programs(folder: Path) -> ExportedCaptioner:
     """The .pt2 files behind the same searches as the .onnx files."""
     layers = json.loads((folder / "config.json").read_text(encoding="utf-8"))["layers"]
-    paths = [folder / f"{name}.pt2" for name in ("encoder", "prefill", "step")]
-    return ExportedCaptioner(folder, *(open_program(path, 2 * layers) for path in paths))
+    return ExportedCaptioner(folder, *(open_program(folder / path, 2 * layers) for path in PROGRAMS))
 
 
-def open_program(path: Path, group: int) -> Callable[..., list[np.ndarray]]:
+def open_program(path: Path, group: int) -> PartFunction:
     """A program over a flat list of arrays: the first alone, the others `group` a list.
 
-    Its guards would refuse a single caption a picture, which it computes all the same: tests/test_export.py.
+    Its guards would refuse a single caption a picture, which it computes all the same: tests/scripts/test_export.py.
     """
     module = torch.export.load(path).module(check_guards=False)
 
     @torch.no_grad()
-    def run(*arrays: np.ndarray) -> list[np.ndarray]:
+    def part(*arrays: np.ndarray) -> list[np.ndarray]:
         first, *rest = (torch.from_numpy(array) for array in arrays)
         lists = [rest[i : i + group] for i in range(0, len(rest), group)]
         return [tensor.numpy() for tensor in module(first, *lists)]
 
-    return run
+    return part

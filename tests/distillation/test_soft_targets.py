@@ -13,7 +13,7 @@ from transformers import AutoProcessor
 from basics import cache_file
 from basics.cache_file import CacheFile
 from basics.errors import UserError
-from caption_onnx import read_tokenizer
+from captioner.exported import read_tokenizer
 from captioner.folder import load_captioner
 from distillation.alignment import Projection
 from distillation.criteria import DistillLoss

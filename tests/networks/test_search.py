@@ -5,11 +5,10 @@ import math
 
 import pytest
 import torch
+from chain import END, TABLES, Chain
 from tiny import tiny_model, tiny_tokenizer
 
 from networks.search import DecodingOptions, draw, generate, keep_likely
-
-END = 2
 
 
 def image_tokens(images: int = 3) -> torch.Tensor:
@@ -72,24 +71,6 @@ def test_finished_pictures_leave_the_batch(options):
     assert [row[0][0] == [] for row in captions] == [True, False, False] and rows[0] == 3 and rows[-1] == 2
 
 
-class Chain:
-    """A captioner whose next-token probabilities depend on the last token alone: a table (V, V)."""
-
-    max_seq_len = 40
-
-    def __init__(self, table):
-        self.logits = torch.tensor(table).log()
-
-    def start(self, tokens):
-        return self
-
-    def select(self, rows, images=None):
-        return self
-
-    def decode(self, tokens, cache):
-        return self.logits[tokens], self
-
-
 def all_captions(table, max_len, length_penalty):
     """Every caption that ends within max_len tokens and its score, best first."""
     found = []
@@ -100,14 +81,6 @@ def all_captions(table, max_len, length_penalty):
             if p > 0:
                 found.append((math.log(p) / (length + 1) ** length_penalty, list(words)))
     return sorted(found, reverse=True)
-
-
-TABLES = [
-    # <s> -> 3 or 4; the likelier 3 ends badly, so greedy is not best
-    [[0.2] * 5, [0.01, 0.01, 0.08, 0.5, 0.4], [0.2] * 5, [0.2, 0.2, 0.2, 0.2, 0.2], [0.02, 0.02, 0.9, 0.03, 0.03]],
-    # a short caption ends early and must not be lost while others go on
-    [[0.2] * 5, [0.01, 0.01, 0.38, 0.5, 0.1], [0.2] * 5, [0.05, 0.05, 0.1, 0.1, 0.7], [0.05, 0.05, 0.5, 0.2, 0.2]],
-]
 
 
 @pytest.mark.parametrize("table", TABLES)

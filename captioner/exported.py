@@ -1,0 +1,241 @@
+"""A captioner that export.py wrote, in use without PyTorch: preprocessing, greedy and beam search in numpy.
+
+    captioner = open_onnx("exported/")                           # onnxruntime, on the CPU
+    captioner.caption([load_image("photo.jpg")], beam=3)         # [(text, score), ...]
+
+Preprocessing is what the folder's config.json says, the searches are those of networks/search.py once more. Every
+exported folder has a copy of this file and of what it imports: neither torch nor transformers may be among that.
+Shapes: U pictures still in work (who is done leaves the batch), K beams of each, T tokens so far, V vocabulary.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from basics.errors import UserError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
+
+ONNX_PARTS = ("encoder.onnx", "prefill.onnx", "step.onnx")
+ONNX_FILES = ("config.json", "vocab.json", "merges.txt", *ONNX_PARTS)
+MINUS_INFINITY = -np.inf
+Arrays = list[np.ndarray]
+PartFunction = Callable[..., Arrays]
+
+
+def read_tokenizer(vocab: Path, merges: Path) -> "Tokenizer":
+    """What turns ids into text: byte-level BPE, or the WordPieces of a teacher, which have no merges."""
+    from tokenizers import Tokenizer, decoders, models
+
+    if merges.read_text(encoding="utf-8").startswith("#version: wordpiece"):
+        tokenizer = Tokenizer(models.WordPiece(json.loads(vocab.read_text(encoding="utf-8")), unk_token="<unk>"))
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer
+    tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+class ExportedCaptioner:
+    """An exported folder in use: RGB pictures -> (caption, score) of each; open_onnx() makes one.
+
+    encoder, prefill and step take and give flat lists of arrays, in the order the folder's README.md has them.
+    """
+
+    def __init__(self, folder: Path, encoder: PartFunction, prefill: PartFunction, step: PartFunction):
+        self.encoder, self.prefill, self.step = encoder, prefill, step
+        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.special = [self.config[f"{name}_id"] for name in ("pad", "start", "unk")]
+        self.start_id, self.end_id, self.max_seq_len, self.preprocessing, self.beam_size, self.length_penalty = (
+            self.config[name]
+            for name in ("start_id", "end_id", "max_seq_len", "preprocessing", "beam_size", "length_penalty")
+        )
+        self.tokenizer = read_tokenizer(folder / "vocab.json", folder / "merges.txt")
+
+    def caption(self, images: list[Image.Image], beam: int = 1, length_penalty: float = 1.0) -> list[tuple[str, float]]:
+        pixels = np.stack([pixels_of(image, self.preprocessing) for image in images])
+        tokens, scores = self.search(pixels, beam, length_penalty)
+        return [(self.text(row), score) for row, score in zip(tokens.tolist(), scores.tolist())]
+
+    def search(self, pixels: np.ndarray, beam: int, length_penalty: float) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (U, 3, H, W) -> the best captions' tokens (U, T) after <s> and scores (U,); one beam is greedy."""
+        return greedy_in_numpy(self, pixels) if beam == 1 else beams_in_numpy(self, pixels, beam, length_penalty)
+
+    def text(self, tokens: list[int]) -> str:
+        """The caption up to </s>, on one line."""
+        tokens = tokens[: tokens.index(self.end_id)] if self.end_id in tokens else tokens
+        return " ".join(self.tokenizer.decode([i for i in tokens if i not in self.special]).split())
+
+    def start(self, pixels: np.ndarray) -> tuple[np.ndarray, Arrays, Arrays]:
+        """Pixels (U, 3, H, W) -> logits (U, 1, V) after <s>, the pictures' keys and values, the captions' own."""
+        cross = self.encoder(pixels)
+        logits, *own = self.prefill(np.full((len(pixels), 1), self.start_id), *cross)
+        return logits, cross, own
+
+    def read(self, tokens: np.ndarray, cross: Arrays, own: Arrays) -> tuple[np.ndarray, Arrays]:
+        """One more token (U, K) of each caption -> logits (U, K, V) and the longer keys and values."""
+        logits, *own = self.step(tokens, *cross, *own)
+        return logits, own
+
+
+def open_onnx(folder: Path | str) -> ExportedCaptioner:
+    """What export.py --format onnx wrote, on the CPU. Raises UserError."""
+    folder = Path(folder)
+    missing = [name for name in ONNX_FILES if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder} is no ONNX export: it lacks {', '.join(missing)}; make one with export.py")
+    try:
+        import onnxruntime
+        import tokenizers  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{error}; to caption without PyTorch: pip install onnxruntime tokenizers") from None
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one thread a core
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become floats once, when opened
+    try:
+        sessions = [
+            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+            for name in ONNX_PARTS
+        ]
+        return ExportedCaptioner(folder, *(partial(run_session, session) for session in sessions))
+    except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
+        raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:300]}") from error
+
+
+def run_session(session: "InferenceSession", *arrays: np.ndarray) -> Arrays:
+    return session.run(None, {place.name: array for place, array in zip(session.get_inputs(), arrays, strict=True)})
+
+
+def pixels_of(image: Image.Image, steps: dict) -> np.ndarray:
+    """An RGB picture through the preprocessing that config.json describes, -> (3, H, W)."""
+    if steps["resize"] is not None:
+        width, height = new_size(*image.size, steps["resize"])
+        resample = Image.Resampling[steps["filter"].upper()]
+        if steps["width_first"]:  # as torchvision does it; Pillow itself picks an order, which matters for odd shapes
+            image = image.resize((width, image.height), resample)
+        image = image.resize((width, height), resample)
+    if steps["crop"] is not None:
+        left = first_pixel(image.width, steps["crop"]["width"], steps["crop"]["rounding"])
+        top = first_pixel(image.height, steps["crop"]["height"], steps["crop"]["rounding"])
+        image = image.crop((left, top, left + steps["crop"]["width"], top + steps["crop"]["height"]))  # black outside
+    mean, std = (np.array(steps[name], dtype=np.float32)[:, None, None] for name in ("mean", "std"))
+    pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) * np.float32(steps["scale"])
+    return (pixels - mean) / std
+
+
+def new_size(width: int, height: int, resize: dict) -> tuple[int, int]:
+    if "shortest_edge" not in resize:
+        return resize["width"], resize["height"]
+    side, shorter = resize["shortest_edge"], min(width, height)
+    longer = int(side * max(width, height) / shorter)
+    return (side, longer) if width <= height else (longer, side)
+
+
+def first_pixel(length: int, cropped: int, rounding: str) -> int:
+    """Where a central crop begins, below 0 where the picture is the smaller of the two."""
+    if cropped >= length:
+        return -((cropped - length) // 2)
+    return round((length - cropped) / 2) if rounding == "nearest" else (length - cropped) // 2
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Places (U, count) of the largest of (U, N), largest first."""
+    places = np.argpartition(-values, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, 1)
+
+
+def greedy_in_numpy(model: ExportedCaptioner, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest token each time -> tokens (U, T) after <s>, mean log-probabilities (U,)."""
+    last = model.max_seq_len - 1
+    tokens = np.full((len(pixels), last), model.end_id)
+    total, length = np.zeros(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
+    alive = np.arange(len(pixels))  # the pictures still in work
+    logits, cross, own = model.start(pixels)
+    for t in range(last):
+        if t > 0:
+            logits, own = model.read(tokens[alive, t - 1][:, None], cross, own)
+        chosen = logits[:, 0].argmax(-1)
+        tokens[alive, t] = chosen
+        total[alive] += np.take_along_axis(log_softmax(logits[:, 0]), chosen[:, None], 1)[:, 0]
+        length[alive] += 1
+        go_on = chosen != model.end_id
+        if not go_on.any():
+            break
+        alive, cross, own = alive[go_on], keep_rows(cross, go_on), keep_rows(own, go_on)
+    return tokens, total / length
+
+
+def keep_rows(arrays: Arrays, rows: np.ndarray) -> Arrays:
+    """The rows (U,) that are true; nothing is copied while all are."""
+    return arrays if rows.all() else [array[rows] for array in arrays]
+
+
+def beams_in_numpy(
+    model: ExportedCaptioner, pixels: np.ndarray, K: int, length_penalty: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The beam search of networks/search.py -> the best caption's tokens (U, T) after <s> and scores (U,)."""
+    U, last = len(pixels), model.max_seq_len - 1
+    best, best_scores = np.full((U, last), model.end_id), np.full(U, MINUS_INFINITY, np.float32)
+    alive = np.arange(U)
+    logits, cross, own = model.start(pixels)
+    own = [np.repeat(array, K, axis=1) for array in own]  # beams begin alike; all but the first wait
+    tokens = np.zeros((U, K, 0), np.int64)
+    live = np.full((U, K), MINUS_INFINITY, np.float32)
+    live[:, 0] = 0
+    ended, ended_scores = np.full((U, K, last), model.end_id), np.full((U, K), MINUS_INFINITY, np.float32)
+    for t in range(last):
+        if t > 0:
+            logits, own = model.read(tokens[:, :, -1], cross, own)
+        log_probs = live[:, :, None] + log_softmax(logits)  # (U, K, V)
+
+        # beams that end here join the pool of the K best
+        end_scores = log_probs[:, :, model.end_id] / np.float32((t + 1) ** length_penalty)
+        paths = np.pad(tokens, ((0, 0), (0, 0), (0, last - t)), constant_values=model.end_id)
+        ended_scores, ended = np.concatenate([ended_scores, end_scores], 1), np.concatenate([ended, paths], 1)
+        pool = largest(ended_scores, K)
+        ended_scores, ended = np.take_along_axis(ended_scores, pool, 1), pick_beams(ended, pool)
+
+        # the best continuations live on
+        log_probs[:, :, model.end_id] = MINUS_INFINITY
+        flat = log_probs.reshape(len(alive), -1)
+        continued = largest(flat, K)
+        live = np.take_along_axis(flat, continued, 1)
+        parent, chosen = np.divmod(continued, log_probs.shape[-1])  # (U, K)
+        tokens = np.concatenate([pick_beams(tokens, parent), chosen[:, :, None]], 2)
+
+        # pictures whose pool no live beam can still enter are done, and at the end all
+        reachable = live[:, 0] / np.float32(last**length_penalty)
+        done = (ended_scores[:, -1] >= reachable) | (t == last - 1)
+        never_ended = done & np.isneginf(ended_scores[:, 0])
+        best[alive[done]], best_scores[alive[done]] = ended[done, 0], ended_scores[done, 0]
+        best[alive[never_ended], : t + 1], best_scores[alive[never_ended]] = (
+            tokens[never_ended, 0],
+            reachable[never_ended],
+        )
+        if done.all():
+            break
+        left = np.flatnonzero(~done)
+        alive, cross = alive[left], keep_rows(cross, ~done)
+        own = [array[left[:, None], parent[left]] for array in own]
+        tokens, live, ended, ended_scores = keep_rows([tokens, live, ended, ended_scores], ~done)
+    return best, best_scores
+
+
+def pick_beams(array: np.ndarray, beams: np.ndarray) -> np.ndarray:
+    """(U, N, ...) and places (U, K) -> (U, K, ...)."""
+    return array[np.arange(len(array))[:, None], beams]
