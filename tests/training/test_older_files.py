@@ -1,54 +1,81 @@
-"""Runs and captioners of older versions go on and load: their settings are read as those of today."""
+"""A run of 0.1.0, from before the rooms, goes on: its checkpoint, its best/ and its feature cache (older_run.tar.gz).
+
+It was made by that version's own train.py: drawn shapes, a tiny frozen ViT, cached views, momentum distillation and
+dropout, stopped in the middle of epoch 59 of 60. last.safetensors holds the weights that the version itself ended with.
+"""
 
 import json
 import os
+import tarfile
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_settings, tiny_tokenizer
+import transformers.configuration_utils
+from safetensors.torch import load_file
+from taught import train
+from tiny import load_weights
 
 from basics.checkpoint_file import read_checkpoint
-from captioner.folder import load_captioner, save_captioner
-from training.checkpoint import save_checkpoint
-from training.run import settings_for_resume, start_run
+from basics.settings import load_settings
+from captioner.folder import load_captioner
+from networks.search import DecodingOptions
+from sources.images import load_image
+from training import feature_cache
+from training.resume import Resumed, settings_for_resume
 
-NEW = ("DECODER", "TASK", "LOSS")  # settings that older versions did not have
-
-
-def older(settings: dict) -> dict:
-    return {name: value for name, value in settings.items() if name not in NEW} | {"DISTILL": "git"}
+STEP = "checkpoints/old/checkpoint_step_00000351.pt"
 
 
 @pytest.fixture
-def run(tmp_path):
-    return start_run(tiny_settings(), tiny_tokenizer(), 12, tmp_path / "run")
+def older(tmp_path, monkeypatch):
+    with tarfile.open(Path(__file__).with_name("older_run.tar.gz")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def test_a_run_of_an_older_version_is_resumed_without_a_difference(run, capsys):
-    path = save_checkpoint(run)
-    checkpoint = torch.load(path, weights_only=True)
-    torch.save(checkpoint | {"config": older(checkpoint["config"])}, path)
-    today = tiny_settings(DISTILL="teacher", TEACHER_MODEL_NAME="user/name")
+@pytest.mark.parametrize("name", ["checkpoints/old/best", STEP])
+def test_captioners_load_with_the_settings_of_today(older, name):
+    settings = load_captioner(name).config["settings"]
+    assert (settings["DECODER"], settings["TASK"], settings["LOSS"]) == ("transformer", "caption", "cross_entropy")
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_best_captions_as_it_did(older, beam):
+    expected = json.loads((older / "expected.json").read_text())
+    images = [load_image(older / "data/shapes/images" / name) for name in expected["pictures"]]
+    rows = load_captioner("checkpoints/old/best").caption(images, DecodingOptions(beam_size=beam))
+    assert [row[0][0] for row in rows] == expected["captions"][str(beam)]
+    assert [row[0][1].score for row in rows] == pytest.approx(expected["scores"][str(beam)], abs=1e-3)
+
+
+def test_the_run_goes_on_from_the_middle_of_its_epoch_with_its_features(older, monkeypatch):
+    config = json.loads((older / "checkpoints/old/best/encoder/config.json").read_text())
+    # a feature cache belongs to the encoder's config.json, in which transformers writes its own version
+    monkeypatch.setattr(transformers.configuration_utils, "__version__", config["transformers_version"])
+    monkeypatch.setattr(feature_cache, "encode", lambda *_: pytest.fail("the pictures were encoded again"))
+    settings = read_checkpoint(Path(STEP))["config"]
+    changed = {name: value for name, value in settings.items() if name != "RESUME_CHECKPOINT_PATH"}
+    train(**changed, RESUME_CHECKPOINT_PATH=STEP)
+    found, expected = load_weights(older / "checkpoints/old/checkpoint_step_00000360.pt"), load_file("last.safetensors")
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():  # to the bit on one machine; other processors round elsewhere
+        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_an_older_word_for_a_teacher_is_no_difference(older, capsys):
+    checkpoint = torch.load(STEP, weights_only=True)
+    torch.save(checkpoint | {"config": checkpoint["config"] | {"DISTILL": "git"}}, STEP)
+    config = {n: v for n, v in checkpoint["config"].items() if n != "RESUME_CHECKPOINT_PATH"}
+    teacher = {"DISTILL": "teacher", "TEACHER_MODEL_NAME": "user/name", "EMA_DECAY": None}
+    today = load_settings([], **{**config, **teacher}).replace(TEACHER_MODEL_NAME=None, EMA_DECAY=config["EMA_DECAY"])
     capsys.readouterr()
-    resumed = settings_for_resume(today.replace(TEACHER_MODEL_NAME=None), read_checkpoint(path), path)
+    resumed = settings_for_resume(today, Resumed(Path(STEP), read_checkpoint(Path(STEP))))
     assert capsys.readouterr().out.count("\n") == 1  # the line that says what is resumed
-    assert (resumed.DISTILL, resumed.DECODER) == ("teacher", "transformer")
+    assert resumed.DISTILL == "teacher"
 
 
-def test_the_decoder_of_an_older_run_stays_what_it_was(run):
-    path = save_checkpoint(run)
-    checkpoint = torch.load(path, weights_only=True)
-    torch.save(checkpoint | {"config": older(checkpoint["config"])}, path)
-    assert settings_for_resume(tiny_settings(DECODER="another"), read_checkpoint(path), path).DECODER == "transformer"
-    assert load_captioner(path).config["settings"]["DECODER"] == "transformer"
-
-
-def test_a_captioner_of_an_older_version_loads_also_where_a_kill_left_it_aside(run, tmp_path):
-    best = tmp_path / "run" / "best"
-    record = {"epoch": 1, "global_step": 1, "val_loss": 1.0, "train_loss": 1.0}
-    save_captioner(run.captioner, best, run.settings, record)
-    config = json.loads((best / "config.json").read_text())
-    (best / "config.json").write_text(json.dumps(config | {"settings": older(config["settings"])}))
-    os.replace(best, tmp_path / "run" / "best.old")
-    settings = load_captioner(best).config["settings"]
-    assert (settings["DISTILL"], settings["DECODER"]) == ("teacher", "transformer")
+def test_a_best_that_a_kill_left_aside_is_put_back(older):
+    os.replace("checkpoints/old/best", "checkpoints/old/best.old")
+    assert load_captioner("checkpoints/old/best").config["epoch"] == 60
