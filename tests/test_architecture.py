@@ -1,0 +1,110 @@
+"""The plan of the house holds: one direction of imports, no circle, and what ARCHITECTURE.md says can be added in a line."""
+
+import ast
+import re
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from tiny import ROOT
+
+LAYERS = (  # each imports from those before it; rooms in one layer and on one line do not know each other
+    ("config",),
+    ("basics",),
+    ("sources", "networks"),
+    ("tokenizer", "dataset", "model"),
+    ("captioner",),
+    ("scoring", "losses"),
+    ("distillation",),
+    ("training",),
+    ("publishing",),
+    ("tasks",),
+)
+SCRIPTS = ("train", "inference", "prepare_dataset", "evaluate", "export", "compare", "caption_onnx", "teacher_captions")
+STRANGERS = {("sources", "networks"), ("networks", "sources")}
+EXCEPTIONS = {("model", "captioner.folder")}  # ImageToTextModel.from_pretrained, where people look for it
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+HEIGHT |= dict.fromkeys(SCRIPTS, len(LAYERS))
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the root and the rooms by its dotted name."""
+    files = [*ROOT.glob("*.py"), *(path for name in HEIGHT for path in (ROOT / name).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+MODULES = modules()
+
+
+def imports(module: str) -> list[tuple[str, bool, int]]:
+    """Modules of ours that it imports, whether inside a function, and the line."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    inside = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+    found = []
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in names]
+        found += [(name, node in inside, node.lineno) for name in names if name in MODULES]
+    return found
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def allowed(module: str, imported: str) -> bool:
+    here, there = room(module), room(imported)
+    if (module, imported) in EXCEPTIONS:
+        return True
+    return HEIGHT[there] <= HEIGHT[here] and (here, there) not in STRANGERS and there not in {*SCRIPTS} - {here}
+
+
+def test_every_module_has_its_place():
+    assert {room(module) for module in MODULES} == set(HEIGHT)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_reaches_up_or_into_a_script(module):
+    assert [name for name, _, _ in imports(module) if not allowed(module, name)] == []
+
+
+def test_no_imports_run_in_a_circle():
+    graph = {module: {n for n, *_ in imports(module) if (module, n) not in EXCEPTIONS} - {module} for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_an_import_inside_a_function_says_why(module):
+    """In the line itself, or in a comment of the block of imports that it stands in."""
+    lines = MODULES[module].read_text(encoding="utf-8").splitlines()
+    for name, inside, number in imports(module):
+        first = number - 1
+        while re.match(r"\s+(from|import|#)", lines[first - 1]):
+            first -= 1
+        last = number
+        while last < len(lines) and re.match(r"\s+(from|import|#|$)", lines[last]):
+            last += 1
+        assert not inside or any("#" in line for line in lines[first:last]), f"{module}, line {number}: {name}"
+
+
+def test_each_room_says_its_purpose_in_one_line():
+    for name in (name for names in LAYERS for name in names if (ROOT / name).is_dir()):
+        text = (ROOT / name / "__init__.py").read_text(encoding="utf-8")
+        assert re.fullmatch(r'"""[^\n]+"""\n', text), name
+        assert (ROOT / "tests" / name).is_dir(), f"tests/{name}"
+
+
+def test_the_root_holds_what_people_type():
+    assert {path.stem for path in ROOT.glob("*.py")} == {*SCRIPTS, "config", "tokenizer", "dataset", "model"}
+
+
+def test_the_rule_finds_an_import_that_reaches_up():
+    assert not allowed("basics.files", "training.run") and not allowed("scoring.metrics", "evaluate")
+    assert not allowed("sources.images", "networks.encoder") and allowed("training.run", "basics.files")
