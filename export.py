@@ -24,7 +24,7 @@ from basics.files import write_atomically
 from basics.settings import Settings, constants
 from caption_onnx import open_onnx
 from captioner.folder import Captioner, load_captioner
-from inference import newest_best
+from captioner.places import newest_best
 from networks.encoder import prepare_pixels
 from publishing.export_checks import (
     check_pictures,

@@ -27,14 +27,16 @@ from basics.settings import help_text, load_settings
 from captioner.folder import load_captioner, save_captioner
 from dataset import ImageTextDataset, make_loader, start_epoch, to_device
 from distillation.criteria import caption_criterion
-from evaluate import Pictures, as_json, caption_all, evaluate_pictures, format_results, spread
 from losses.cross_entropy import CaptionLoss
 from losses.self_critical import ScstLoss
-from networks.search import DecodingOptions
+from networks.decoding_options import DecodingOptions
 from prepare_dataset import prepare
 from publishing.hub_upload import make_uploader
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, measure_collapse
+from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record, json_text
+from scoring.evaluation_report import format_evaluation
+from sources.pictures import Pictures, spread
 from tokenizer import build_tokenizer
 from training.checkpoint import find_resume_path, restore, save_checkpoint
 from training.feature_cache import cached_features
@@ -156,7 +158,8 @@ def fit(run: Run, train_loader: DataLoader, val_loader: DataLoader, tracker, upl
                     record["warnings"] = record.get("warnings", []) + taught
                 is_best = progress.note_validation(record, settings.BEST_METRIC)
                 if is_best:
-                    save_captioner(run.captioner, run.folder / "best", settings, record)
+                    card = model_card(run.model, settings, record)
+                    save_captioner(run.captioner, run.folder / "best", record["epoch"], {"README.md": card})
         progress.end_epoch(record)
         if is_best:
             uploader.upload(run.folder / "best", f"Epoch {record['epoch']}, val_loss {record['val_loss']:.4f}")
@@ -218,13 +221,14 @@ def finish(run: Run, val_dataset: ImageTextDataset, uploader) -> None:
     def read(numbers: list[int]) -> Tensor:
         return val_dataset.pixels(numbers, [0] * len(numbers))  # not cached features, which are rounded
 
-    results, captions = evaluate_pictures(captioner, read, pictures, options, run.dtype, best)
-    write_atomically(run.folder / "evaluation.json", as_json(results, pictures, captions, str(best)))
+    evaluation = evaluate_pixels(captioner, read, pictures, options, run.dtype, str(best))
+    results = evaluation_record(evaluation)
+    write_atomically(run.folder / "evaluation.json", json_text(results))
     record = run.progress.history[run.progress.best_epoch - 1]
     findings = run.teaching.findings if run.teaching else None
     write_atomically(best / "README.md", model_card(captioner.model, settings, record, results, findings))
     uploader.upload(best, "Model card with the final numbers")
-    print(format_results(results))
+    print(format_evaluation(evaluation))
 
 
 def main(argv: list[str]) -> int | None:

@@ -26,9 +26,9 @@ from basics.errors import UserError, run_script
 from basics.settings import Settings, load_settings
 from dataset import ImageTextDataset, make_loader, start_epoch, to_device
 from distillation.teacher import wordpieces
+from networks.decoding_options import DecodingOptions
 from networks.encoder import load_encoder
 from networks.git import GitParts, build_git, caption_logits, load_git, save_git, train_wordpiece
-from networks.search import DecodingOptions
 from prepare_dataset import PreparedData, is_prepared, read_prepared
 from scoring.metrics import score_captions
 from training.ema import WeightAverage

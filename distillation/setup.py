@@ -33,10 +33,10 @@ from distillation.soft_targets import (
     whole_pictures,
 )
 from distillation.teacher import fingerprint, load_teacher
-from evaluate import spread
 from networks.git import LONGEST
-from scoring.metrics import CiderD
+from scoring.cider_d import CiderD
 from scoring.penn_treebank import words
+from sources.pictures import spread
 from training.feature_cache import describe_pictures
 from training.run import Run
 

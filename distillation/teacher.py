@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from basics.errors import UserError
-from basics.hub_files import may_be_hub_id
 from captioner.folder import Captioner, load_captioner
+from captioner.places import locate, model_type
 from distillation.alignment import target_starts
+from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels, quiet_transformers
 from networks.git import LONGEST, caption_logits, load_git
-from networks.search import DecodingOptions
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer
 
 EXPECTED = "expected a GIT model or a captioner of this project: a folder, a checkpoint_*.pt file or a Hub id"
@@ -189,8 +189,7 @@ class CaptionsTeacher(Teacher):
 
 def load_teacher(name: str, device: torch.device) -> Teacher:
     """The teacher of TEACHER_MODEL_NAME, frozen. Raises UserError."""
-    path = locate(name)
-    kind = "image-to-text" if path.is_file() else model_type(path)
+    path, kind = find_teacher(name)
     return KINDS.get(kind, CaptionsTeacher)(path, device)
 
 
@@ -217,39 +216,19 @@ def teacher_tokenizer(name: str) -> CaptionTokenizer:
     return load_teacher(name, torch.device("cpu")).caption_tokenizer
 
 
-def locate(name: str) -> Path:
-    """The teacher's folder or file, downloaded from the Hub where it is not here. Raises UserError."""
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    if not may_be_hub_id(name):
-        raise UserError(f"there is no teacher {name}; {EXPECTED} (--teacher-model-name)")
-    from huggingface_hub import snapshot_download
-
-    from basics.hub_files import explain
-
-    files = ["*.json", "*.txt", "*.safetensors", "encoder/*"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=files))
-        if not any(folder.glob("*.safetensors")):  # older models; transformers reads it with weights_only
-            folder = Path(snapshot_download(name, allow_patterns=[*files, "pytorch_model.bin"]))
-        return folder
-    except Exception as error:  # its errors have no common base: HTTP, cache, names
-        raise UserError(f"cannot load the teacher {name} from the Hub: {explain(error, name)}") from error
-
-
-def model_type(folder: Path) -> str:
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} is no teacher: it has no config.json with a model_type; {EXPECTED}") from error
+def find_teacher(name: str) -> tuple[Path, str]:
+    """The teacher's folder or file, and its kind: the model_type of its config.json. Raises UserError."""
+    path = locate(name, "teacher", f"{EXPECTED} (--teacher-model-name)")
+    kind = "image-to-text" if path.is_file() else model_type(path)
+    if kind is None:
+        raise UserError(f"{path} is no teacher: it has no config.json with a model_type; {EXPECTED}")
+    return path, kind
 
 
 def fingerprint(name: str) -> str:
     """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
-    path, found = locate(name), hashlib.sha256()
-    if path.is_dir():
-        model_type(path)  # says so before a folder that is none is read whole
+    path, _ = find_teacher(name)  # says so before a folder that is none is read whole
+    found = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):
         with open(file, "rb") as content:
             found.update(str(file.relative_to(path)).encode() + hashlib.file_digest(content, "sha256").digest())

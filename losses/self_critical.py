@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from basics.settings import Settings
-from networks.search import DecodingOptions, generate
-from scoring.metrics import CiderD
+from networks.decoding_options import DecodingOptions
+from networks.search import generate
+from scoring.cider_d import CiderD
 from scoring.penn_treebank import words
 from tokenizer import CaptionTokenizer
 

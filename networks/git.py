@@ -31,8 +31,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from basics.errors import UserError
 from basics.files import atomic_folder, write_atomically
+from networks.decoding_options import DecodingOptions
 from networks.encoder import VisionEncoder, describe_encoder, quiet_transformers, rebuild_encoder, token_shape
-from networks.search import Caption, DecodingOptions, generate
+from networks.search import Caption, generate
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "encoder/config.json")

@@ -12,7 +12,7 @@ from basics.checkpoint_file import STEP_FILE, numbered
 from basics.devices import make_scaler, pick_device, pick_precision
 from basics.errors import UserError
 from basics.settings import ARCHITECTURE, Settings
-from captioner.folder import Captioner, bundle_config, from_checkpoint, load_captioner
+from captioner.folder import Captioner, captioner_config, captioner_from_checkpoint, load_captioner
 from model import ImageToTextModel
 from networks.encoder import VisionEncoder, describe_encoder, load_encoder, token_shape
 from tokenizer import CaptionTokenizer
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def captioner(self) -> Captioner:
-        config = bundle_config(self.model, self.tokenizer, self.settings)
+        config = captioner_config(self.model, self.tokenizer, self.settings.to_dict(), self.progress.epoch)
         return Captioner(self.model, self.tokenizer, self.image_processor, config)
 
 
@@ -194,7 +194,7 @@ def load_origin(settings: Settings, checkpoint: dict | None, resume: Path | None
     if settings.FINETUNE_FROM is None:
         return None
     if checkpoint:
-        return from_checkpoint(checkpoint, resume)
+        return captioner_from_checkpoint(checkpoint, resume)
     origin = load_captioner(settings.FINETUNE_FROM)
     print(f"finetune     {settings.FINETUNE_FROM}")
     trainable = origin.config["settings"].get("ENCODER_TRAINABLE")

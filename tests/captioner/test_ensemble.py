@@ -12,7 +12,7 @@ from tiny import run, save_tiny_vit, tiny_model, tiny_tokenizer
 from basics.errors import UserError
 from captioner.ensemble import Ensemble, check_members, equal, load_captioners, members
 from captioner.folder import Captioner
-from networks.search import DecodingOptions
+from networks.decoding_options import DecodingOptions
 from sources.images import load_image
 
 START = 1

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from basics.errors import UserError
 from benchmarks import git_teacher
+from networks.decoding_options import DecodingOptions
 from networks.encoder import load_encoder, quiet_transformers, token_shape
 from networks.git import build_git, caption_logits, load_git, save_git, train_wordpiece
-from networks.search import DecodingOptions
 from prepare_dataset import prepare
 
 INDEX = torch.tensor([0, 2, 0, 1, 2, 2])  # images of six captions, uneven in number

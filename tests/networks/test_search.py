@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_tokenizer
 
-from networks.search import DecodingOptions, draw, generate, keep_likely
+from networks.decoding_options import DecodingOptions
+from networks.search import draw, generate, keep_likely
 
 END = 2
 

@@ -16,8 +16,8 @@ import compare
 import evaluate
 from basics.errors import UserError
 from captioner.folder import load_captioner, save_captioner
+from networks.decoding_options import DecodingOptions
 from networks.git import caption_logits
-from networks.search import DecodingOptions
 from scoring import costs as compare_costs
 from scoring.metrics import NAMES, difference_intervals, score_captions
 

@@ -128,7 +128,7 @@ def test_the_signature_changes_with_what_decides_the_numbers(made, tmp_path):
 def test_any_batch_size_gives_the_same_captions_and_that_many_are_read_at_once(made, monkeypatch):
     from captioner.folder import load_captioner
     from evaluate import Pictures, evaluate_pictures
-    from networks.search import DecodingOptions
+    from networks.decoding_options import DecodingOptions
 
     captioner, paths = load_captioner(made / "good"), sorted((made / "raw" / "Images").iterdir())
     pictures, found = Pictures("test", paths, [["a dog"]] * 24, []), []

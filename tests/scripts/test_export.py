@@ -18,9 +18,10 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmW
 import export
 from basics.errors import UserError
 from caption_onnx import beam_search, greedy, open_onnx
-from captioner.folder import Captioner, bundle_config, load_captioner, save_captioner
+from captioner.folder import Captioner, captioner_config, load_captioner, save_captioner
+from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
-from networks.search import DecodingOptions, generate
+from networks.search import generate
 from publishing.export_checks import check_preprocessing, describe_preprocessing
 from publishing.export_parts import open_programs
 from sources.images import load_image
@@ -40,7 +41,7 @@ def varied_captioner() -> Captioner:
             if name.startswith(("decoder", "projection")) and tensor.ndim > 1:
                 tensor.mul_(15)
         model.decoder.token_embedding.weight[tokenizer.end_id] *= 2.5
-    return Captioner(model, tokenizer, processor, bundle_config(model, tokenizer, settings))
+    return Captioner(model, tokenizer, processor, captioner_config(model, tokenizer, settings.to_dict(), epoch=1))
 
 
 def save_pictures(folder):
@@ -57,8 +58,7 @@ def made(tmp_path_factory):
     """best/, pictures/, and best/ exported as float32/ and int8/ (ONNX) and torch/; the tests only read it."""
     folder = tmp_path_factory.mktemp("export")
     save_pictures(folder / "pictures")
-    record = {"val_loss": 1.0, "train_loss": 1.0, "epoch": 1, "global_step": 1}
-    save_captioner(varied_captioner(), folder / "best", tiny_settings(), record)
+    save_captioner(varied_captioner(), folder / "best", epoch=1, extra_files={})
     captioner, flags = load_captioner(folder / "best"), ["--pictures", str(folder / "pictures")]
     export.export(captioner, tiny_settings(), export.parse_arguments([*flags, "--int8"]), folder)
     export.main(["--checkpoint", str(folder / "best"), "--format", "torch", *flags])

@@ -13,7 +13,7 @@ from tiny import run, train
 
 from captioner.folder import load_captioner
 from model import ImageToTextModel
-from networks.search import DecodingOptions
+from networks.decoding_options import DecodingOptions
 from sources.images import load_image
 
 
