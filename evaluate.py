@@ -44,7 +44,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def evaluate(checkpoint: str, request: Request, meteor: bool, spice: bool) -> None:
+def evaluate_and_print(checkpoint: str, request: Request, meteor: bool, spice: bool) -> None:
     """Caption, score, print, write."""
     # torch and transformers take seconds to import: after what can go wrong without them
     from basics.devices import pick_device, pick_precision
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
         return 0
     checkpoint = arguments.checkpoint or str(newest_best(constants().CHECKPOINT_DIR))
     check_place(checkpoint)
-    evaluate(checkpoint, request, arguments.meteor, arguments.spice)
+    evaluate_and_print(checkpoint, request, arguments.meteor, arguments.spice)
     return 0
 
 

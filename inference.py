@@ -178,10 +178,10 @@ def main(argv: list[str]) -> int:
     checkpoint = arguments.checkpoint or str(newest_best(settings.CHECKPOINT_DIR))
     check_place(checkpoint)
     captioner = load(checkpoint, arguments.device)
-    from captioner.picture_files import caption_files  # torch again
+    from captioner.picture_files import caption_picture_files  # torch again
 
     stats = Stats(arguments.batch_size)
-    rows = stats.watch(caption_files(captioner, paths, options, arguments.batch_size))
+    rows = stats.watch(caption_picture_files(captioner, paths, options, arguments.batch_size))
     text, failed = collect(rows, len(paths), arguments.format, arguments.output is None)
     if arguments.output:
         write_atomically(Path(arguments.output), text)

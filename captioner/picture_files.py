@@ -1,6 +1,6 @@
 """Captions of picture files: each is decoded once, what cannot be read is named, and the others go on.
 
-for found in caption_files(captioner, paths, DecodingOptions(beam_size=3), batch_size=32):
+for found in caption_picture_files(captioner, paths, DecodingOptions(beam_size=3), batch_size=32):
     found.path, found.captions          # [(text, Caption), ...], best first; found.error where it cannot be read
 """
 
@@ -31,7 +31,7 @@ class Found:
     error: str | None = None
 
 
-def caption_files(
+def caption_picture_files(
     captioner: PictureCaptioner, paths: list[Path], options: DecodingOptions, batch_size: int
 ) -> Iterator[Found]:
     """What was found of each picture, in order; batches are full whatever pictures are left out."""
@@ -43,12 +43,12 @@ def caption_files(
         except ImageError as error:
             waiting.append(Found(path, error=str(error)))
         if len(images) == batch_size:
-            yield from captioned(captioner, waiting, images, options)
+            yield from fill_in(captioner, waiting, images, options)
             waiting, images = [], []
-    yield from captioned(captioner, waiting, images, options)
+    yield from fill_in(captioner, waiting, images, options)
 
 
-def captioned(
+def fill_in(
     captioner: PictureCaptioner, waiting: list[Found], images: list[Image.Image], options: DecodingOptions
 ) -> list[Found]:
     """Put the captions of the images into those that wait for them."""

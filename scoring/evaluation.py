@@ -19,7 +19,7 @@ from tqdm import tqdm
 from basics.devices import autocast
 from captioner.any_captioner import AnyCaptioner
 from captioner.folder import Captioned, Captioner
-from captioner.picture_files import caption_files
+from captioner.picture_files import caption_picture_files
 from captioner.places import members
 from networks.decoding_options import DecodingOptions
 from scoring.collapse import collapse_warnings, measure_collapse
@@ -53,7 +53,7 @@ def evaluate_files(
 ) -> Evaluation:
     """Caption and score what can be read of the pictures; the others are left out. Raises UserError if none can."""
     with autocast(captioner.device, precision):
-        found = caption_files(captioner, pictures.paths, options, batch_size)
+        found = caption_picture_files(captioner, pictures.paths, options, batch_size)
         rows = list(tqdm(found, **bar(len(pictures.paths))))
     pictures = leave_out(pictures, [row.error for row in rows])
     captions = [row.captions[0] for row in rows if row.error is None]
