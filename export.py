@@ -15,7 +15,7 @@ from pathlib import Path
 
 from basics.errors import UserError, run_script
 from basics.settings import constants
-from inference import newest_best
+from captioner.places import newest_best
 from publishing.export_folder import Export, find_output, folder_in_the_making, put_in_place, require_onnx
 from sources.images import load_image
 

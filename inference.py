@@ -17,11 +17,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from basics.errors import UserError, run_script
 from basics.files import write_atomically
 from basics.settings import Settings, constants
-from sources.images import ImageError, find_pictures, load_image
+from captioner.places import check_place, newest_best
+from networks.decoding_options import DecodingOptions
+from sources.images import find_pictures
+
+if TYPE_CHECKING:
+    from captioner.folder import Captioner
+    from captioner.picture_files import Found
 
 STARTED = time.perf_counter()
 
@@ -61,42 +68,16 @@ def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def newest_best(checkpoint_dir: str) -> Path:
-    folders = [path.parent for path in Path(checkpoint_dir).glob("*/best/config.json")]
-    if not folders:
-        raise UserError(
-            f"{checkpoint_dir}/ holds no trained captioner; run `python train.py` first, or name one with --checkpoint"
-        )
-    return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
-
-
-def caption_pictures(captioner, paths: list[Path], batch_size: int, options) -> Iterator[dict]:
-    """{"image", "captions", "scores"} of each picture in order, or {"image", "error"} of one that cannot be read."""
-    for start in range(0, len(paths), batch_size):
-        rows, images = [], []
-        for path in paths[start : start + batch_size]:
-            rows.append({"image": str(path)})
-            try:
-                images.append(load_image(path))
-            except ImageError as error:
-                rows[-1]["error"] = str(error)
-        captions = iter(captioner.caption(images, options) if images else [])
-        for row in rows:
-            if "error" not in row:
-                found = next(captions)
-                row |= {"captions": [text for text, _ in found], "scores": [round(c.score, 4) for _, c in found]}
-            yield row
-
-
 class Stats:
     """Seconds to the first caption, counted from the start of the program, and the speed from then on."""
 
     def __init__(self, batch_size: int):
-        self.ready, self.batch_size, self.times = time.perf_counter(), batch_size, []
+        self.ready, self.batch_size = time.perf_counter(), batch_size
+        self.times: list[float] = []  # when each caption was there
 
-    def watch(self, rows: Iterator[dict]) -> Iterator[dict]:
+    def watch(self, rows: Iterator["Found"]) -> Iterator["Found"]:
         for row in rows:
-            if "error" not in row:
+            if row.error is None:
                 self.times.append(time.perf_counter())
             yield row
 
@@ -111,31 +92,43 @@ class Stats:
         return f"{text}; {len(self.times)} pictures in {last - self.ready:.2f} s"
 
 
-def as_text(row: dict, alone: bool) -> str:
+def as_text(row: "Found", alone: bool) -> str:
     """The captions of a picture, a line each; its name before them unless it is the only one."""
-    return "".join(f"{caption}\n" if alone else f"{row['image']}\t{caption}\n" for caption in row["captions"])
+    return "".join(f"{caption}\n" if alone else f"{row.path}\t{caption}\n" for caption, _ in row.captions)
 
 
-def as_table(rows: list[dict]) -> str:
+def as_json(rows: list["Found"]) -> str:
+    content = [
+        {
+            "image": str(row.path),
+            "captions": [text for text, _ in row.captions],
+            "scores": [round(caption.score, 4) for _, caption in row.captions],
+        }
+        for row in rows
+    ]
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_table(rows: list["Found"]) -> str:
     """CSV with a line a caption; spreadsheet programs and csv.DictReader read it."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["image", "rank", "caption", "score"])
     for row in rows:
-        ranked = zip(row["captions"], row["scores"])
-        writer.writerows([row["image"], rank, caption, score] for rank, (caption, score) in enumerate(ranked, 1))
+        for rank, (text, caption) in enumerate(row.captions, 1):
+            writer.writerow([row.path, rank, text, round(caption.score, 4)])
     return table.getvalue()
 
 
-def collect(rows: Iterator[dict], total: int, output_format: str, to_screen: bool) -> tuple[str, int]:
+def collect(rows: Iterator["Found"], total: int, output_format: str, to_screen: bool) -> tuple[str, int]:
     """The output and the number of pictures that failed; text for the screen appears as it comes."""
     from tqdm import tqdm
 
     good, failed, text = [], 0, ""
     for row in tqdm(rows, total=total, unit=" pictures", leave=False, disable=None if total > 1 else True):
-        if "error" in row:
+        if row.error is not None:
             failed += 1
-            tqdm.write(f"error: {row['error']}", file=sys.stderr)
+            tqdm.write(f"error: {row.error}", file=sys.stderr)
         elif output_format == "text":
             lines = as_text(row, alone=total == 1)
             text += lines
@@ -143,29 +136,13 @@ def collect(rows: Iterator[dict], total: int, output_format: str, to_screen: boo
                 tqdm.write(lines, end="", file=sys.stdout)
         else:
             good.append(row)
-    if output_format == "json":
-        text = json.dumps(good, indent=2, ensure_ascii=False) + "\n"
-    elif output_format == "csv":
-        text = as_table(good)
+    if output_format != "text":
+        text = as_json(good) if output_format == "json" else as_table(good)
     return text, failed
 
 
-def main(argv: list[str]) -> int:
-    settings = constants()
-    arguments = parse_arguments(argv, settings)
-    paths = find_pictures(arguments.pictures)
-    checkpoint = arguments.checkpoint or newest_best(settings.CHECKPOINT_DIR)
-
-    hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
-    from basics.devices import pick_device
-    from captioner.ensemble import load_captioners
-    from networks.search import (
-        DecodingOptions,  # torch and transformers take seconds: after what can go wrong without them
-    )
-
-    if hidden is None:
-        del sys.modules["wandb"]
-    captioner = load_captioners(checkpoint, pick_device(arguments.device))
+def decoding_options(arguments: argparse.Namespace) -> DecodingOptions:
+    """As the flags say. Raises UserError where they make no sense."""
     options = DecodingOptions(
         beam_size=arguments.beam,
         num_captions=arguments.num_captions,
@@ -177,8 +154,34 @@ def main(argv: list[str]) -> int:
     )
     if problems := options.problems() + ["--batch-size must be 1 or more"] * (arguments.batch_size < 1):
         raise UserError("; ".join(problems))
+    return options
+
+
+def load(checkpoint: str, device: str | None) -> "Captioner":
+    """torch and transformers take seconds to import: here, after what can go wrong without them."""
+    from basics.devices import pick_device
+
+    place = pick_device(device)
+    hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
+    from captioner.ensemble import load_captioners
+
+    if hidden is None:
+        del sys.modules["wandb"]
+    return load_captioners(checkpoint, place)
+
+
+def main(argv: list[str]) -> int:
+    settings = constants()
+    arguments = parse_arguments(argv, settings)
+    options = decoding_options(arguments)
+    paths = find_pictures(arguments.pictures)
+    checkpoint = arguments.checkpoint or str(newest_best(settings.CHECKPOINT_DIR))
+    check_place(checkpoint)
+    captioner = load(checkpoint, arguments.device)
+    from captioner.picture_files import caption_picture_files  # torch again
+
     stats = Stats(arguments.batch_size)
-    rows = stats.watch(caption_pictures(captioner, paths, arguments.batch_size, options))
+    rows = stats.watch(caption_picture_files(captioner, paths, options, arguments.batch_size))
     text, failed = collect(rows, len(paths), arguments.format, arguments.output is None)
     if arguments.output:
         write_atomically(Path(arguments.output), text)

@@ -26,9 +26,10 @@ from basics.timing import in_turn, rates
 from benchmarks.peer import make_peer, read_pixels
 from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
 from model import ImageToTextModel
+from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels, token_shape
 from networks.encoders import load_encoder
-from networks.search import DecodingOptions, generate
+from networks.search import generate
 from sources.images import find_pictures, load_image
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

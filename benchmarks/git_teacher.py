@@ -29,10 +29,10 @@ from basics.settings import Settings
 from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.teacher import wordpieces
 from losses.criterion import Criterion
+from networks.decoding_options import DecodingOptions
 from networks.encoders import load_encoder
 from networks.git import GitParts, build_git, git_logits, load_git, save_git, train_wordpiece
 from networks.parameters import ParameterGroup, TrainableModel, merged, parameter_groups
-from networks.search import DecodingOptions
 from scoring.metrics import score_captions
 from sources.prepared import PreparedData, is_prepared, read_prepared
 from tasks.registry import TASKS

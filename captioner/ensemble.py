@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from basics.errors import UserError
 from captioner.folder import Captioner, load_captioner
+from captioner.places import members
 from model import ImageToTextModel
 from networks.encoder import token_shape
 from networks.transformer_decoder import Cache
@@ -55,7 +56,7 @@ class Ensemble(nn.Module):
         return EnsembleCache([model.start(part) for model, part in zip(self.models, parts)])
 
     def decode(self, tokens: Tensor, cache: EnsembleCache) -> tuple[Tensor, EnsembleCache]:
-        """The mean of the members' log-probabilities (B, T, V), which decoding.py takes for logits."""
+        """The mean of the members' log-probabilities (B, T, V), which networks/search.py takes for logits."""
         found = [model.decode(tokens, part) for model, part in zip(self.models, cache.parts)]
         logits = sum(logits.float().log_softmax(-1) for logits, _ in found) / len(found)
         return logits, EnsembleCache([part for _, part in found])
@@ -64,12 +65,6 @@ class Ensemble(nn.Module):
 def equal(a: nn.Module, b: nn.Module) -> bool:
     ours, theirs = a.state_dict(), b.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def members(name: str | Path) -> list[str]:
-    """The captioners of an ensemble, which commas part, or the one that there is."""
-    parts = [part for part in map(str.strip, str(name).split(",")) if part]
-    return [str(name)] if Path(name).expanduser().exists() or not parts else parts
 
 
 def load_captioners(name: str | Path, device: str | torch.device = "cpu") -> Captioner:

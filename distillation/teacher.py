@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from basics.errors import UserError
-from basics.hub_files import may_be_hub_id
 from captioner.folder import Captioner, load_captioner
+from captioner.places import locate, model_type
 from distillation.alignment import target_starts
+from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, prepare_pixels, quiet_transformers
 from networks.git import LONGEST, git_logits, load_git
-from networks.search import DecodingOptions
 from tokenizer import END, PAD, START, UNK, CaptionTokenizer, Tokenizer
 
 CAPTIONS_ONLY = (
@@ -193,8 +193,7 @@ class CaptionsTeacher(Teacher):
 
 def load_teacher(name: str, device: torch.device) -> Teacher:
     """The teacher of that name, frozen. Raises UserError."""
-    path = locate(name)
-    return kind_of(path)(path, device)
+    return LazyTeacher(name, device).loaded
 
 
 # by the model_type of config.json, as transformers has it; all others give captions
@@ -202,7 +201,11 @@ KINDS: dict[str, type[Teacher]] = {"image-to-text": CaptionerTeacher, "git": Gen
 
 
 def kind_of(path: Path) -> type[Teacher]:
-    return KINDS.get("image-to-text" if path.is_file() else model_type(path), CaptionsTeacher)
+    """Raises UserError for a folder that holds no model."""
+    kind = "image-to-text" if path.is_file() else model_type(path)
+    if kind is None:
+        raise UserError(f"{path} is no teacher: it has no config.json with a model_type; {EXPECTED}")
+    return KINDS.get(kind, CaptionsTeacher)
 
 
 class LazyTeacher:
@@ -210,7 +213,7 @@ class LazyTeacher:
 
     def __init__(self, name: str, device: torch.device):
         self.name, self.device = name, device
-        self.path = locate(name)
+        self.path = locate(name, "teacher", f"{EXPECTED} (--teacher-model-name)")
         self.kind = kind_of(self.path)
 
     @cached_property
@@ -238,39 +241,9 @@ def wordpieces(tokenizer) -> CaptionTokenizer:
         ) from error
 
 
-def locate(name: str) -> Path:
-    """The teacher's folder or file, downloaded from the Hub where it is not here. Raises UserError."""
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    if not may_be_hub_id(name):
-        raise UserError(f"there is no teacher {name}; {EXPECTED} (--teacher-model-name)")
-    from huggingface_hub import snapshot_download
-
-    from basics.hub_files import explain
-
-    files = ["*.json", "*.txt", "*.safetensors", "encoder/*"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=files))
-        if not any(folder.glob("*.safetensors")):  # older models; transformers reads it with weights_only
-            folder = Path(snapshot_download(name, allow_patterns=[*files, "pytorch_model.bin"]))
-        return folder
-    except Exception as error:  # its errors have no common base: HTTP, cache, names
-        raise UserError(f"cannot load the teacher {name} from the Hub: {explain(error, name)}") from error
-
-
-def model_type(folder: Path) -> str:
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} is no teacher: it has no config.json with a model_type; {EXPECTED}") from error
-
-
 def fingerprint(path: Path) -> str:
     """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
     found = hashlib.sha256()
-    if path.is_dir():
-        model_type(path)  # says so before a folder that is none is read whole
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):
         with open(file, "rb") as content:
             found.update(str(file.relative_to(path)).encode() + hashlib.file_digest(content, "sha256").digest())

@@ -33,7 +33,7 @@ from distillation.soft_targets import (
 )
 from distillation.teacher import LazyTeacher, Teacher
 from networks.git import LONGEST
-from scoring.metrics import CiderD
+from scoring.cider_d import CiderD
 from scoring.penn_treebank import words
 from tokenizer import Tokenizer
 

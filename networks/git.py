@@ -31,8 +31,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from basics.errors import UserError
 from basics.files import atomic_folder, write_atomically
+from networks.decoding_options import DecodingOptions
 from networks.encoder import VisionEncoder, describe_encoder, quiet_transformers, rebuild_encoder, token_shape
-from networks.search import Caption, DecodingOptions, generate
+from networks.search import Caption, generate
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "encoder/config.json")
@@ -50,7 +51,7 @@ class GitParts:
     image_processor: object
 
     def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
-        """As bundle.Captioner.caption_pixels, always with a cache; the model keeps its mode."""
+        """As Captioner.caption_pixels, always with a cache; the model keeps its mode."""
         was_training = self.model.training
         self.model.eval()
         options = replace(options, max_seq_len=options.max_seq_len or LONGEST, use_cache=True)
@@ -80,7 +81,7 @@ class GitCache:
 
 
 class GitDecoder:
-    """GIT as decoding.generate() takes a model: it encodes an image once, however many beams it has."""
+    """GIT as search.generate() takes a model: it encodes an image once, however many beams it has."""
 
     def __init__(self, model: GitForCausalLM, start_id: int):
         self.model, self.start_id, self.max_seq_len = model, start_id, model.config.max_position_embeddings

@@ -22,11 +22,11 @@ from basics.errors import UserError
 from basics.settings import Settings
 from captioner.exported import ExportedCaptioner
 from captioner.folder import Captioner
-from evaluate import Pictures, readable, spread
-from networks.search import DecodingOptions
+from networks.decoding_options import DecodingOptions
 from publishing.export_folder import Export
 from scoring.metrics import score_captions
 from sources.images import find_pictures, load_image
+from sources.pictures import Pictures, readable_pictures, spread
 from sources.prepared import is_prepared, read_prepared
 from sources.shapes import draw_shapes
 
@@ -64,16 +64,17 @@ def check_pictures(folder: str | None, settings: Settings, count: int, drawn: Pa
     if folder is not None:
         paths = find_pictures([folder])
         places = spread(count, len(paths))
-        return readable(folder, [paths[i] for i in places], [[]] * len(places))
+        return readable_pictures(Pictures(folder, [paths[i] for i in places], [[]] * len(places), []))
     try:
         data = read_prepared(settings.data_path) if is_prepared(settings.data_path) else None
     except UserError:  # the pictures have moved since
         data = None
     if data is not None and (names := data.splits["val"]):
         names = [names[i] for i in spread(count, len(names))]
-        return readable("validation", [data.image_dir / name for name in names], [data.captions[n] for n in names])
+        paths, references = [data.image_dir / name for name in names], [data.captions[name] for name in names]
+        return readable_pictures(Pictures("validation", paths, references, []))
     captions = draw_shapes(drawn, count, seed=0)
-    return readable("drawn", [drawn / name for name in captions], list(captions.values()))
+    return Pictures("drawn", [drawn / name for name in captions], list(captions.values()), [])
 
 
 @dataclass

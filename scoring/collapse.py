@@ -10,7 +10,7 @@ their pictures: each is measured on validation captions and compared with a line
 import re
 from collections import Counter
 
-from scoring.metrics import CiderD
+from scoring.cider_d import CiderD
 from scoring.penn_treebank import words
 
 MIN_PICTURES = 20  # fewer say nothing about variety

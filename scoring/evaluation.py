@@ -1,1 +1,183 @@
-from evaluate import as_json, caption_all, evaluate_pictures, format_results  # noqa: F401
+"""A split's pictures captioned and scored, with a signature that says when two numbers may be compared.
+
+evaluation = evaluate_files(captioner, pictures, options, precision, batch_size)    # each picture is decoded once
+evaluation = evaluate_pixels(captioner, read, pictures, options, precision, path)   # read(numbers) -> pixels
+evaluation.table["CIDEr-D"]                      # {"score": ..., "low": ..., "high": ...}
+json_text(evaluation_record(evaluation))         # every caption with its own scores
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from basics.devices import autocast
+from captioner.any_captioner import AnyCaptioner
+from captioner.folder import Captioned, Captioner
+from captioner.picture_files import caption_picture_files
+from captioner.places import members
+from networks.decoding_options import DecodingOptions
+from scoring.collapse import collapse_warnings, measure_collapse
+from scoring.metrics import Scores, score_captions
+from scoring.penn_treebank import words
+from sources.pictures import Pictures, leave_out
+
+
+@dataclass
+class Evaluation:
+    """Captions of pictures, how good they are, and in `signature` all that decided the numbers."""
+
+    checkpoint: str
+    pictures: Pictures
+    captions: list[Captioned]  # of each picture
+    scores: Scores
+    table: dict[str, dict[str, float]]  # name -> {"score", "low", "high"}: the score and its 95% interval
+    per_image: dict[str, list[float]]
+    exact: int  # captions that equal a reference
+    collapse: dict  # as collapse.measure_collapse() gives it
+    signature: str
+    not_computed: dict[str, str] | None = None  # scores that were asked about, and why they are not there
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for text, _ in self.captions]
+
+
+def evaluate_files(
+    captioner: AnyCaptioner, pictures: Pictures, options: DecodingOptions, precision: torch.dtype, batch_size: int
+) -> Evaluation:
+    """Caption and score what can be read of the pictures; the others are left out. Raises UserError if none can."""
+    with autocast(captioner.device, precision):
+        found = caption_picture_files(captioner, pictures.paths, options, batch_size)
+        rows = list(tqdm(found, **bar(len(pictures.paths))))
+    pictures = leave_out(pictures, [row.error for row in rows])
+    captions = [row.captions[0] for row in rows if row.error is None]
+    return score_evaluation(captions, pictures, options, precision, captioner.path)
+
+
+def evaluate_pixels(
+    captioner: Captioner,
+    read: Callable[[list[int]], Tensor],
+    pictures: Pictures,
+    options: DecodingOptions,
+    precision: torch.dtype,
+    checkpoint: str,
+    batch_size: int = 32,
+) -> Evaluation:
+    """The same where pixels are prepared already: read(numbers) gives those of pictures by number."""
+    with autocast(captioner.device, precision):
+        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, batch_size)
+    return score_evaluation(captions, pictures, options, precision, checkpoint)
+
+
+def caption_all(
+    captioner: Captioner | AnyCaptioner,
+    read: Callable[[list[int]], Tensor],
+    numbers: list[int],
+    options: DecodingOptions,
+    batch_size: int = 32,
+) -> list[Captioned]:
+    """The best caption of each picture by number; read(numbers) gives what the model encodes."""
+    found = []
+    with tqdm(**bar(len(numbers))) as progress:
+        for start in range(0, len(numbers), batch_size):
+            batch = numbers[start : start + batch_size]
+            found += [row[0] for row in captioner.caption_pixels(read(batch), options)]
+            progress.update(len(batch))
+    return found
+
+
+def bar(total: int) -> dict:
+    return {"total": total, "desc": "captioning", "unit": " pictures", "leave": False, "disable": None, "delay": 1}
+
+
+def score_evaluation(
+    captions: list[Captioned], pictures: Pictures, options: DecodingOptions, precision: torch.dtype, checkpoint: str
+) -> Evaluation:
+    """Scores with intervals, collapse measures and the scores of each picture."""
+    texts, references = [text for text, _ in captions], pictures.references
+    scores = score_captions(texts, references)
+    intervals = scores.intervals()
+    return Evaluation(
+        checkpoint,
+        pictures,
+        captions,
+        scores,
+        {n: {"score": value, "low": intervals[n][0], "high": intervals[n][1]} for n, value in scores.mean.items()},
+        {name: values.tolist() for name, values in scores.per_image.items()},
+        sum(words(text) in map(words, row) for text, row in zip(texts, references)),
+        measure_collapse(texts, [caption.finished for _, caption in captions], references),
+        sign(pictures, options, precision, checkpoint),
+    )
+
+
+def sign(pictures: Pictures, options: DecodingOptions, precision: torch.dtype, checkpoint: str) -> str:
+    """All that decides the numbers, in one line: only scores whose lines agree up to the checkpoint compare models."""
+    rows = [[path.name, row] for path, row in zip(pictures.paths, pictures.references)]
+    data = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:8]
+    decoding = (
+        "greedy" if options.beam_size == 1 else f"beam:{options.beam_size},length-penalty:{options.length_penalty:g}"
+    )
+    references = sum(map(len, pictures.references)) / len(pictures.references)
+    return (
+        f"tokenizer:ptb-3.4.1|split:{pictures.split}|images:{len(pictures.paths)}|references:{references:g}|data:{data}|"
+        f"{decoding},max-len:{options.max_seq_len}|precision:{dtype_name(precision)}|"
+        f"checkpoint:{checkpoint_hash(checkpoint)}"
+    )
+
+
+def dtype_name(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def checkpoint_hash(name: str) -> str:
+    """The first digits of the SHA-256 of the weights' file, of each one in an ensemble; a Hub id stands for itself."""
+    return ",".join(hash_of_weights(Path(member).expanduser()) for member in members(name))
+
+
+def hash_of_weights(path: Path) -> str:
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        return str(path)
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:12]
+
+
+def evaluation_record(evaluation: Evaluation) -> dict:
+    """All of an evaluation as its JSON file has it."""
+    more = {} if evaluation.not_computed is None else {"not_computed": evaluation.not_computed}
+    return {
+        "checkpoint": evaluation.checkpoint,
+        "scores": evaluation.table,
+        "exact": evaluation.exact,
+        "collapse": evaluation.collapse,
+        "signature": evaluation.signature,
+        **more,
+        "warnings": collapse_warnings(evaluation.collapse),
+        "left_out": evaluation.pictures.left_out,
+        "images": picture_records(evaluation),
+    }
+
+
+def picture_records(evaluation: Evaluation) -> list[dict]:
+    pictures = evaluation.pictures
+    return [
+        {
+            "image": path.name,
+            "caption": text,
+            "references": row,
+            "log_probability": round(caption.score, 4),
+            "finished": caption.finished,
+            "scores": {name: round(values[i], 6) for name, values in evaluation.per_image.items()},
+        }
+        for i, (path, row, (text, caption)) in enumerate(zip(pictures.paths, pictures.references, evaluation.captions))
+    ]
+
+
+def json_text(content: dict) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,1 +1,92 @@
-from evaluate import Pictures, spread  # noqa: F401
+"""A split's pictures with their references, for what captions and scores them.
+
+pictures = split_pictures(None, "val", settings)     # of the data that the settings name
+pictures = split_pictures("PATH", "test", settings)  # of a dataset as downloaded, or of a prepared folder
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from basics.errors import UserError
+from basics.settings import Settings, constants
+from sources.images import ImageError, load_image
+from sources.prepared import is_prepared, read_prepared
+from sources.reading import read_captions
+
+
+@dataclass
+class Pictures:
+    """What is captioned and scored; `left_out` has a line for each picture that could not be read."""
+
+    split: str
+    paths: list[Path]
+    references: list[list[str]]
+    left_out: list[str]
+
+
+def split_pictures(data_dir: str | None, split: str, settings: Settings) -> Pictures:
+    """The split of a prepared folder, of a dataset as downloaded, or of what the settings name. Raises UserError.
+
+    No picture is opened yet.
+    """
+    folder = existing_data(Path(data_dir).expanduser() if data_dir else settings.data_path)
+    prepared = [path for path in (folder, folder / settings.DATASET) if is_prepared(path)]
+    if prepared:
+        data = read_prepared(prepared[0])
+        names, captions, image_dir = data.splits[split], data.captions, data.image_dir
+    else:
+        names, captions, image_dir = raw_split(folder, split)
+    if not names:
+        raise UserError(f"the {split} split of {prepared[0] if prepared else folder} is empty; choose another --split")
+    return Pictures(split, [image_dir / name for name in names], [captions[name] for name in names], [])
+
+
+def existing_data(folder: Path) -> Path:
+    """The folder, which must be there. Raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"there is no data in {folder}; name a dataset with --data-dir")
+    return folder
+
+
+def raw_split(folder: Path, split: str) -> tuple[list[str], dict[str, list[str]], Path]:
+    """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
+    raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
+    if not raw.splits:
+        return [name for name, captions in raw.captions.items() if captions], raw.captions, raw.image_dir
+    if split not in raw.splits:
+        raise UserError(f"{folder} has the splits {', '.join(raw.splits)}, no {split}; choose another --split")
+    return [name for name in raw.splits[split] if raw.captions.get(name)], raw.captions, raw.image_dir
+
+
+def readable_pictures(pictures: Pictures) -> Pictures:
+    """Those that can be read, which decodes each of them once; the others are left out."""
+    errors = [reading_error(path) for path in pictures.paths]
+    return leave_out(pictures, errors)
+
+
+def reading_error(path: Path) -> str | None:
+    try:
+        load_image(path)
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def leave_out(pictures: Pictures, errors: list[str | None]) -> Pictures:
+    """The pictures without those that have an error. Raises UserError where all have one."""
+    good = [i for i, error in enumerate(errors) if error is None]
+    left_out = [error for error in errors if error is not None]
+    if not good:
+        raise UserError(f"none of the {len(errors)} pictures can be read: {left_out[0]}")
+    return Pictures(
+        pictures.split,
+        [pictures.paths[i] for i in good],
+        [pictures.references[i] for i in good],
+        [*pictures.left_out, *left_out],
+    )
+
+
+def spread(count: int, total: int) -> list[int]:
+    """At most count numbers below total, evenly spread and always the same."""
+    count = min(count, total)
+    return [i * total // count for i in range(count)]

@@ -14,7 +14,7 @@ from basics.devices import autocast, pick_device, pick_precision
 from basics.errors import UserError
 from basics.files import write_atomically
 from basics.settings import Settings
-from captioner.folder import Captioner, bundle_config, from_checkpoint, load_captioner, save_captioner
+from captioner.folder import Captioner, captioner_config, captioner_from_checkpoint, load_captioner, save_captioner
 from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.examine import better_than_teacher, check_teacher
 from distillation.features import add_projector
@@ -23,12 +23,13 @@ from distillation.teacher_work import TeacherWork
 from losses.criterion import Criterion
 from losses.cross_entropy import CaptionLoss
 from model import ImageToTextModel, make_model
+from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, describe_encoder, token_shape
 from networks.encoders import load_encoder
-from networks.search import DecodingOptions
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
-from scoring.evaluation import as_json, caption_all, evaluate_pictures, format_results
+from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record, json_text
+from scoring.evaluation_report import format_evaluation
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare
 from sources.prepared import PreparedData
@@ -108,7 +109,7 @@ class Captioning:
 
     def save_best(self, run: Run, record: dict) -> None:
         card = model_card(self.model, self.settings, record)
-        save_captioner(self.captioner, run.best, self.settings, record)
+        save_captioner(self.captioner, run.best, record["epoch"], {"README.md": card})
 
     def finish(self, run: Run) -> str:
         """Score best/ on the validation split as evaluate.py does, complete its card."""
@@ -120,12 +121,13 @@ class Captioning:
         def read(numbers: list[int]) -> Tensor:
             return dataset.pictures.read(numbers, [0] * len(numbers))  # not cached features, which are rounded
 
-        results, captions = evaluate_pictures(captioner, read, pictures, options, self.dtype, best)
-        write_atomically(run.folder / "evaluation.json", as_json(results, pictures, captions, str(best)))
+        evaluation = evaluate_pixels(captioner, read, pictures, options, self.dtype, str(best))
+        results = evaluation_record(evaluation)
+        write_atomically(run.folder / "evaluation.json", json_text(results))
         record = run.progress.history[run.progress.best_epoch - 1]
         card = model_card(captioner.model, settings, record, results, self.findings)
         write_atomically(best / "README.md", card)
-        print(format_results(results))
+        print(format_evaluation(evaluation))
         return f"python inference.py {shlex.join([str(pictures.paths[0]), '--checkpoint', str(best)])}"
 
 
@@ -146,7 +148,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     model, image_processor = build_model(settings, tokenizer, origin, teacher, device)
     print_model(model, image_processor, tokenizer, settings)
     print_device(device, dtype)
-    config = bundle_config(model, tokenizer, settings)
+    config = captioner_config(model, tokenizer, settings.to_dict(), epoch=0)
     captioner = Captioner(model, tokenizer, image_processor, config)
     ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype)
     parts = {
@@ -174,7 +176,7 @@ def load_origin(settings: Settings, resumed: Resumed | None) -> Captioner | None
     if settings.FINETUNE_FROM is None:
         return None
     if resumed:
-        return from_checkpoint(resumed.checkpoint, resumed.path)
+        return captioner_from_checkpoint(resumed.checkpoint, resumed.path)
     origin = load_captioner(settings.FINETUNE_FROM)
     print(f"finetune     {settings.FINETUNE_FROM}")
     trainable = origin.config["settings"].get("ENCODER_TRAINABLE")

@@ -1,4 +1,4 @@
-"""The plan of the house holds: one direction of imports, no circle, and what ARCHITECTURE.md says can be added in a line."""
+"""The plan of the house holds: one direction of imports, no circle, and places for all that is in it."""
 
 import ast
 import re

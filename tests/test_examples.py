@@ -22,7 +22,9 @@ REGISTRIES = {
     "scoring/metrics.py, METRICS": (metrics, "METRICS"),
     "tasks/registry.py, TASKS": (tasks, "TASKS"),
 }
-BLOCKS = re.findall(r"```python\n# \S+\n(.+?)\n\n# (\S+, [A-Z]+)\n(.+?)\n```", (ROOT / "ARCHITECTURE.md").read_text(), re.S)
+BLOCKS = re.findall(
+    r"```python\n# \S+\n(.+?)\n\n# (\S+, [A-Z]+)\n(.+?)\n```", (ROOT / "ARCHITECTURE.md").read_text(), re.S
+)
 
 
 @pytest.fixture
@@ -57,7 +59,9 @@ def test_each_kind_of_thing_is_added_with_a_file_and_a_line(added, tmp_path, mon
         NUM_EPOCHS=1,
     )
     out = capsys.readouterr().out
-    assert "semicolons -> data/folder" in out and "encoder small-convnext" in out and re.search(r"^words +\d", out, re.M)
+    assert (
+        "semicolons -> data/folder" in out and "encoder small-convnext" in out and re.search(r"^words +\d", out, re.M)
+    )
     log = json.loads((tmp_path / "checkpoints/a/log.jsonl").read_text())
     assert log["learning_rate"] == 1e-3 and log["train_loss"] < log["val_loss"]  # focal: the easy targets weigh less
     config = json.loads((tmp_path / "checkpoints/a/best/config.json").read_text())

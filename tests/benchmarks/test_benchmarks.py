@@ -14,7 +14,7 @@ from basics.timing import in_turn, number, run_python
 from benchmarks import captioning, distillation, git_teacher, scaling, startup, training
 from benchmarks.raw_data import write_raw
 from benchmarks.side_by_side import Row, table
-from captioner.folder import Captioner, bundle_config, save_captioner
+from captioner.folder import Captioner, captioner_config, save_captioner
 from sources.raw_captions import RawCaptions
 from sources.reading import read_captions
 from sources.shapes import draw_shapes
@@ -111,9 +111,10 @@ def test_captioning_measures_every_piece_on_captions_of_one_length(source, encod
 def test_startup_measures_one_caption_from_cold(source, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (model, image_processor), tokenizer, settings = tiny_model(), tiny_tokenizer(), tiny_settings()
-    captioner = Captioner(model, tokenizer, image_processor, bundle_config(model, tokenizer, settings))
-    record = {"val_loss": 1.0, "train_loss": 1.0, "epoch": 1, "global_step": 1}
-    save_captioner(captioner, tmp_path / "best", settings, record)
+    captioner = Captioner(
+        model, tokenizer, image_processor, captioner_config(model, tokenizer, settings.to_dict(), epoch=1)
+    )
+    save_captioner(captioner, tmp_path / "best", epoch=1, extra_files={})
     picture = str(source.image_dir / "000000.png")
     flags = ["--checkpoint", str(tmp_path / "best"), "--picture", picture, "--repeats", "1"]
     startup.main([*flags, "--output", str(tmp_path / "startup.json")])

@@ -5,14 +5,19 @@ import shutil
 
 import pytest
 import torch
+from in_process import call
 from PIL import Image
 from taught import train
-from tiny import run, save_tiny_vit, tiny_model, tiny_tokenizer
+from tiny import save_tiny_vit, tiny_model, tiny_tokenizer
 
+import evaluate
+import export
+import inference
 from basics.errors import UserError
-from captioner.ensemble import Ensemble, check_members, equal, load_captioners, members
+from captioner.ensemble import Ensemble, check_members, equal, load_captioners
 from captioner.folder import Captioner
-from networks.search import DecodingOptions
+from captioner.places import members
+from networks.decoding_options import DecodingOptions
 from sources.images import load_image
 
 START = 1
@@ -69,12 +74,12 @@ def test_equal_encoders_run_once(trained):
 
 def test_every_script_that_captions_takes_an_ensemble(trained):
     both = "checkpoints/a/best,checkpoints/b/best"
-    result = run("inference.py", "photo.png", "--checkpoint", both, "--beam", 2, cwd=trained)
+    result = call(inference.main, "photo.png", "--checkpoint", both, "--beam", 2, cwd=trained)
     assert result.returncode == 0 and result.stdout.strip()
-    result = run("evaluate.py", "--checkpoint", both, cwd=trained)
+    result = call(evaluate.main, "--checkpoint", both, cwd=trained)
     hashes = result.stdout.rpartition("checkpoint:")[2].strip().split(",")
     assert result.returncode == 0 and len(set(hashes)) == 2 and all(len(digits) == 12 for digits in hashes)
-    result = run("evaluate.py", "--compare", "checkpoints/a/best", both, cwd=trained)
+    result = call(evaluate.main, "--compare", "checkpoints/a/best", both, cwd=trained)
     assert result.returncode == 0 and "warning: the memory" not in result.stderr
     [costs] = [line.split() for line in result.stdout.splitlines() if line.startswith("cost")]
     assert costs[1:3] == ["a", "a+b"]
@@ -91,7 +96,7 @@ def test_every_script_that_captions_takes_an_ensemble(trained):
     ],
 )
 def test_who_does_not_fit_in_is_named_in_one_line(trained, other, reason):
-    result = run("inference.py", "photo.png", "--checkpoint", f"checkpoints/a/best,{other}", cwd=trained)
+    result = call(inference.main, "photo.png", "--checkpoint", f"checkpoints/a/best,{other}", cwd=trained)
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert reason in result.stderr and other in result.stderr
 
@@ -112,5 +117,5 @@ def test_names_are_parted_by_commas_unless_there_is_such_a_file(tmp_path, monkey
 
 def test_one_captioner_is_what_other_scripts_take(trained):
     both = "checkpoints/a/best,checkpoints/b/best"
-    result = run("export.py", "--checkpoint", both, cwd=trained)
+    result = call(export.main, "--checkpoint", both, cwd=trained)
     assert result.returncode == 1 and f"there is no {both}" in result.stderr

@@ -7,7 +7,8 @@ from chain import END, TABLES, Chain
 from tiny import tiny_tokenizer
 
 from captioner.exported import ExportedCaptioner
-from networks.search import DecodingOptions, generate
+from networks.decoding_options import DecodingOptions
+from networks.search import generate
 
 
 class ChainInNumpy(ExportedCaptioner):

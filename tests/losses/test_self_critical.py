@@ -5,7 +5,8 @@ import torch
 from tiny import CAPTIONS, tiny_model, tiny_settings, tiny_tokenizer
 
 from losses.self_critical import SelfCriticalLoss
-from networks.search import Caption, DecodingOptions, generate
+from networks.decoding_options import DecodingOptions
+from networks.search import Caption, generate
 
 REFERENCES = [["a small red circle"], ["a large blue square"], ["there is a large blue square"]]
 

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from basics.errors import UserError
 from benchmarks import git_teacher
+from networks.decoding_options import DecodingOptions
 from networks.encoder import quiet_transformers, token_shape
 from networks.encoders import load_encoder
 from networks.git import build_git, git_logits, load_git, save_git, train_wordpiece
-from networks.search import DecodingOptions
 from sources.prepare import prepare
 
 INDEX = torch.tensor([0, 2, 0, 1, 2, 2])  # images of six captions, uneven in number

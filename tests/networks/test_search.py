@@ -8,7 +8,8 @@ import torch
 from chain import END, TABLES, Chain
 from tiny import tiny_model, tiny_tokenizer
 
-from networks.search import DecodingOptions, draw, generate, keep_likely
+from networks.decoding_options import DecodingOptions
+from networks.search import draw, generate, keep_likely
 
 
 def image_tokens(images: int = 3) -> torch.Tensor:

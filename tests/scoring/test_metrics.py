@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 from reference_scores import AVAILABLE, FLICKR8K, RECORDED, reference_scores, scoring_cases
+from word_count import WordCount
 
-from scoring.metrics import NAMES, CiderD, score_captions
+from scoring import metrics
+from scoring.cider_d import CiderD
+from scoring.metrics import difference_intervals, score_captions
 from scoring.penn_treebank import words
 
 recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["scores"]
@@ -45,7 +48,7 @@ def test_mean_of_per_image_scores_is_the_score_where_it_is_a_mean():
 def test_intervals_hold_the_score_narrow_with_more_pictures_and_repeat():
     captions, references = ["a dog runs", "a cat"] * 20, [["a dog is running"], ["two people walk"]] * 20
     few, many = score_captions(captions[:10], references[:10]), score_captions(captions, references)
-    for name in NAMES:
+    for name in many.mean:
         low, high = many.intervals()[name]
         assert low <= many.mean[name] <= high
     assert np.diff(few.intervals()["ROUGE-L"]) > np.diff(many.intervals()["ROUGE-L"])
@@ -63,3 +66,25 @@ def test_cider_as_a_reward_is_the_metric_where_references_are_the_same():
 def test_what_does_not_fit_together_is_refused(captions, references):
     with pytest.raises(ValueError, match="captions"):
         score_captions(captions, references)
+
+
+def test_a_metric_of_ones_own_is_a_line_in_the_registry(monkeypatch):
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, WordCount()))
+    captions, references = ["a dog", "a cat sat here", "a"] * 10, [["a dog"], ["a cat"], ["a"]] * 10
+    scores = score_captions(captions, references)
+    assert list(scores.mean)[-2:] == ["CIDEr-D", "words"] and scores.mean["words"] == pytest.approx(2 / 3)
+    assert scores.per_image["words"].tolist() == [0, 2, 0] * 10
+    low, high = scores.intervals()["words"]
+    assert 0 < low < 2 / 3 < high < 2
+    better = score_captions([row[0] for row in references], references)
+    assert difference_intervals(scores, better)["words"] == pytest.approx((-high, -low))
+
+
+def test_a_sample_of_the_images_scores_as_those_images_alone_but_for_the_weights_of_cider():
+    captions, references = sets["plain"]
+    weights = np.array([[1, 0, 2, 1]])  # the third twice
+    numbers = [0, 2, 2, 3]
+    alone = score_captions([captions[i] for i in numbers], [references[i] for i in numbers]).mean
+    found = score_captions(captions, references).resampled(weights)
+    for name in alone.keys() - {"CIDEr-D"}:
+        assert found[name][0] == pytest.approx(alone[name])

@@ -2,24 +2,32 @@
 
 import json
 import shutil
-from argparse import Namespace
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from git_folders import make_plain
-from test_evaluate import CAPTIONS, RECORD, fit, write_flickr8k
-from tiny import tiny_settings
+from in_process import call
+from test_evaluate import CAPTIONS, fit, write_flickr8k
+from word_count import WordCount
 
 import compare
 import evaluate
 from basics.errors import UserError
+from captioner import picture_files
+from captioner.any_captioner import load_any
 from captioner.folder import load_captioner, save_captioner
+from networks.decoding_options import DecodingOptions
 from networks.git import git_logits
-from networks.search import DecodingOptions
-from scoring import costs as compare_costs
-from scoring.metrics import NAMES, difference_intervals, score_captions
+from scoring import costs, metrics
+from scoring.comparison import Outcome, short_names
+from scoring.comparison_report import cost_cells
+from scoring.metrics import difference_intervals, score_captions
+from sources import images
+from sources.images import ImageError
+
+NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +40,7 @@ def made(tmp_path_factory):
     for parameter in blind.model.projection.parameters():
         parameter.zero_()  # all pictures look alike
     (folder / "same").mkdir()
-    save_captioner(blind, folder / "same" / "best", tiny_settings(), RECORD)
+    save_captioner(blind, folder / "same" / "best", epoch=1, extra_files={})
     make_plain(folder / "git")
     return folder
 
@@ -41,14 +49,14 @@ def made(tmp_path_factory):
 def quick(made, monkeypatch):
     """In the folder, without the processes that measure memory and with little to time: for evaluate.main()."""
     monkeypatch.chdir(made)
-    monkeypatch.setattr(compare_costs, "peak_of_own_process", lambda each, *_: len(each.name) * 10**6)
-    monkeypatch.setattr(compare_costs, "MIN_TIMED", 4)
+    monkeypatch.setattr(costs, "peak_of_own_process", lambda each, *_: len(each.name) * 10**6)
+    monkeypatch.setattr(costs, "MIN_TIMED", 4)
 
 
 @pytest.fixture(scope="module")
 def git(made):
     """The GIT as a side, with a liking for [SEP]: some of its captions end."""
-    side = compare_costs.load_side(str(made / "git"), torch.device("cpu"))
+    side = load_any(str(made / "git"), torch.device("cpu"))
     side.model.output.bias[side.model.config.eos_token_id] = 3
     return side
 
@@ -81,9 +89,9 @@ def test_both_sides_are_shown_with_scores_differences_and_cost(quick, tmp_path, 
         assert scores[name][2] == f"{content['differences']['scores'][name]['difference']:+.4f}"
     assert scores["CIDEr-D"][-1] == "good higher"
     assert "warning      same  one caption is said of 100% of the pictures" in out
-    costs, threads = table(out, "cost"), torch.get_num_threads()
-    assert costs["peak memory, MB"] == ["4.00", "4.00", "1.00"] and costs["parameters, million"][2] == "1.00"
-    assert len(content["A"]["cost"]["pictures_per_second"]) == compare_costs.REPEATS
+    found, threads = table(out, "cost"), torch.get_num_threads()
+    assert found["peak memory, MB"] == ["4.00", "4.00", "1.00"] and found["parameters, million"][2] == "1.00"
+    assert len(content["A"]["cost"]["pictures_per_second"]) == costs.REPEATS
     assert "measured     cpu (" in out
     assert f", {threads} thread{'s' * (threads > 1)}, 24 pictures in batches of 32" in out
 
@@ -121,8 +129,8 @@ def test_captions_of_git_come_with_their_log_probability(git, beams, penalty):
 
 def test_peak_memory_is_that_of_a_process_of_its_own(made, git):
     options, pictures = DecodingOptions(4), sorted((made / "raw/Images").iterdir())[:2]
-    outcome = compare.Outcome("git", git, options, "float32", None, {})
-    assert 50e6 < compare_costs.peak_of_own_process(outcome, pictures, 2) < 5e9
+    outcome = Outcome("git", git, options, "float32", None)
+    assert 50e6 < costs.peak_of_own_process(outcome, pictures, 2) < 5e9
     job = {
         "path": str(made / "good/best"),
         "device": "cpu",
@@ -131,7 +139,7 @@ def test_peak_memory_is_that_of_a_process_of_its_own(made, git):
         "pictures": [str(path) for path in pictures],
         "batch_size": 2,
     }
-    assert compare_costs.measure(job) > 50e6  # what that process does, for a captioner and in this one
+    assert costs.measure(job) > 50e6  # what that process does, for a captioner and in this one
 
 
 def test_a_model_compared_with_itself_differs_by_exactly_nothing(quick, tmp_path, capsys):
@@ -211,20 +219,19 @@ def test_without_data_dir_the_data_of_a_is_taken_and_differing_settings_are_said
     ],
 )
 def test_names_are_short_and_tell_the_sides_apart(paths, names):
-    assert compare.short_names(*paths) == names
+    assert short_names(*paths) == names
 
 
 def test_memory_that_cannot_be_measured_is_a_dash_and_a_reason(made, monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise UserError("Killed")
 
-    monkeypatch.setattr(compare_costs, "run_python", fail)
-    side = compare.load_side(str(made / "good" / "best"), "cpu")
-    options = evaluate.decoding_options(Namespace(beam=1, length_penalty=1.0, batch_size=2), None, side.max_seq_len)
-    outcome = compare.Outcome("good", side, options, "float32", None, {})
-    assert compare_costs.peak_of_own_process(outcome, [], 2) is None
+    monkeypatch.setattr(costs, "run_python", fail)
+    side = load_any(str(made / "good" / "best"), torch.device("cpu"))
+    outcome = Outcome("good", side, DecodingOptions(side.max_seq_len), "float32", None)
+    assert costs.peak_of_own_process(outcome, [], 2) is None
     assert "the memory of good is not measured: Killed" in capsys.readouterr().err
-    assert compare.cost_cells([None, 3], 1) == ["-", "-", "-"]
+    assert cost_cells([None, 3], 1) == ["-", "-", "-"]
 
 
 @pytest.mark.parametrize(
@@ -242,3 +249,45 @@ def test_mistakes_are_user_errors_before_anything_is_captioned(quick, arguments,
     with pytest.raises(UserError, match=message) as error:
         evaluate.main(["--compare", "good/best", "same/best", *arguments])
     assert "\n" not in str(error.value)
+
+
+def test_compare_py_says_what_evaluate_py_does(quick, made):
+    flags = ["same/best", "good/best", "--split", "test", "--data-dir", "raw", "--num-samples", "3"]
+    ours, theirs = call(compare.main, *flags, cwd=made), call(evaluate.main, "--compare", *flags, cwd=made)
+    assert ours.returncode == theirs.returncode == 0
+    assert ours.stdout.split("speed,")[0] == theirs.stdout.split("speed,")[0]
+
+
+def test_captions_are_scored_once_a_side_and_a_metric_of_ones_own_is_compared_too(quick, monkeypatch, capsys):
+    counting = WordCount()
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, counting))
+    assert evaluate.main(["--compare", "same/best", "good/best", "--split", "test", "--data-dir", "raw"]) == 0
+    assert counting.asked == 2 and "words" in table(capsys.readouterr().out, "score")
+
+
+def test_pictures_are_decoded_once_a_side_and_those_left_out_are_the_same_for_both(quick, made, tmp_path, monkeypatch):
+    shutil.copytree(made / "raw", tmp_path / "raw")
+    (tmp_path / "raw/Images/03.png").write_bytes(b"no picture")
+    decoded, to_rgb = [], images.to_rgb
+    monkeypatch.setattr(images, "to_rgb", lambda image: decoded.append(1) or to_rgb(image))
+    monkeypatch.setattr("scoring.comparison_report.measure_costs", lambda *_: ([{}, {}], {}))
+    monkeypatch.setattr("scoring.comparison_report.format_costs", lambda *_: "")
+    flags = ["--split", "test", "--data-dir", str(tmp_path / "raw"), "--output", str(tmp_path / "both.json")]
+    assert compare.main(["same/best", "good/best", *flags]) == 0
+    both = json.loads((tmp_path / "both.json").read_text())
+    assert len(decoded) == 2 * 23 and len(both["images"]) == 23
+    assert both["A"]["left_out"] == both["B"]["left_out"] and len(both["A"]["left_out"]) == 1
+
+
+def test_a_picture_that_goes_between_the_sides_is_named(quick, monkeypatch):
+    seen, load_image = set(), images.load_image
+
+    def load_once(path):
+        if path in seen and path.name == "05.png":
+            raise ImageError(f"cannot read {path}: there is no such file")
+        seen.add(path)
+        return load_image(path)
+
+    monkeypatch.setattr(picture_files, "load_image", load_once)
+    with pytest.raises(UserError, match="was there for A and is not for B: .*05.png"):
+        compare.main(["same/best", "good/best", "--split", "test", "--data-dir", "raw"])

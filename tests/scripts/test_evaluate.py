@@ -2,19 +2,27 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from in_process import call
 from PIL import Image
 from tiny import run, tiny_model, tiny_settings, tiny_tokenizer
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from captioner.folder import Captioner, bundle_config, save_captioner
-from evaluate import score, spread
+import evaluate
+from captioner import any_captioner
+from captioner.folder import Captioner, captioner_config, load_captioner, save_captioner
+from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
-from scoring.extra_metrics import clip_score
+from networks.search import Caption
+from scoring.clip_score import clip_score
+from scoring.evaluation import evaluate_pixels, score_evaluation
 from scoring.metrics import score_captions
+from sources import images
 from sources.images import load_image
+from sources.pictures import Pictures, spread
 
 SCENES = [
     f"a {size} {color} {shape}"
@@ -25,7 +33,6 @@ SCENES = [
 CAPTIONS = [
     f"{scene} left of a {other}" for scene in SCENES for other in ("small red circle", "large blue square", "circle")
 ]
-RECORD = {"epoch": 1, "val_loss": 1.0, "train_loss": 1.0, "global_step": 1}
 
 
 def write_flickr8k(folder):
@@ -56,8 +63,8 @@ def fit(captions, folder, pictures):
         logits = model(pixels, tokens[:, :-1])
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=0).backward()
         optimizer.step()
-    captioner = Captioner(model.eval(), tokenizer, processor, bundle_config(model, tokenizer, settings))
-    save_captioner(captioner, folder, settings, RECORD)
+    config = captioner_config(model, tokenizer, settings.to_dict(), epoch=1)
+    save_captioner(Captioner(model.eval(), tokenizer, processor, config), folder, epoch=1, extra_files={})
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +77,13 @@ def made(tmp_path_factory):
     return folder
 
 
-def evaluate(folder, name, *arguments):
-    return run("evaluate.py", "--checkpoint", name, "--split", "test", "--data-dir", "raw", *arguments, cwd=folder)
+def evaluate_test(folder, name, *arguments):
+    flags = ["--checkpoint", name, "--split", "test", "--data-dir", "raw", *arguments]
+    return call(evaluate.main, *flags, cwd=folder)
 
 
 def test_a_good_model_is_scored_and_sounds_no_alarm(made, tmp_path):
-    result = evaluate(made, "good", "--beam", 2, "--output", tmp_path / "results.json")
+    result = evaluate_test(made, "good", "--beam", 2, "--output", tmp_path / "results.json")
     assert result.returncode == 0 and "warning" not in result.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     texts = [image["caption"] for image in results["images"]]
@@ -103,7 +111,7 @@ def test_a_good_model_is_scored_and_sounds_no_alarm(made, tmp_path):
 
 
 def test_a_model_that_says_the_same_of_all_pictures_sounds_the_alarm(made):
-    result = evaluate(made, "same")
+    result = evaluate_test(made, "same")
     assert result.returncode == 0
     assert 'one caption is said of 100% of the pictures, "a small red circle"' in result.stdout
     assert "the pictures are not used" in result.stdout and "LEARNING_RATE" in result.stdout
@@ -114,7 +122,7 @@ def test_the_signature_changes_with_what_decides_the_numbers(made, tmp_path):
     captions = (tmp_path / "raw" / "Flickr8k.token.txt").read_text()
     (tmp_path / "raw" / "Flickr8k.token.txt").write_text(captions.replace("circle", "disc"))
     signatures = {
-        evaluate(folder, made / name, *arguments, "--num-samples", 0).stdout.split("signature    ")[1]
+        evaluate_test(folder, made / name, *arguments, "--num-samples", 0).stdout.split("signature    ")[1]
         for folder, name, *arguments in (
             (made, "good"),
             (made, "good", "--beam", 2),
@@ -126,10 +134,6 @@ def test_the_signature_changes_with_what_decides_the_numbers(made, tmp_path):
 
 
 def test_any_batch_size_gives_the_same_captions_and_that_many_are_read_at_once(made, monkeypatch):
-    from captioner.folder import load_captioner
-    from evaluate import Pictures, evaluate_pictures
-    from networks.search import DecodingOptions
-
     captioner, paths = load_captioner(made / "good"), sorted((made / "raw" / "Images").iterdir())
     pictures, found = Pictures("test", paths, [["a dog"]] * 24, []), []
     for batch_size in (5, 24):
@@ -139,8 +143,8 @@ def test_any_batch_size_gives_the_same_captions_and_that_many_are_read_at_once(m
             sizes.append(len(numbers))
             return prepare_pixels(captioner.image_processor, [load_image(paths[i]) for i in numbers])
 
-        _, captions = evaluate_pictures(captioner, read, pictures, DecodingOptions(), torch.float32, "x", batch_size)
-        found.append([text for text, _ in captions])
+        options = DecodingOptions()
+        found.append(evaluate_pixels(captioner, read, pictures, options, torch.float32, "x", batch_size).texts)
         assert max(sizes) == batch_size
     assert found[0] == found[1]
 
@@ -152,8 +156,42 @@ def test_samples_are_spread_and_none_is_shown_twice():
 def test_damaged_pictures_are_counted_and_left_out(made, tmp_path):
     shutil.copytree(made / "raw", tmp_path / "raw")
     (tmp_path / "raw" / "Images" / "03.png").write_bytes(b"no picture")
-    result = evaluate(tmp_path, made / "good")
-    assert result.returncode == 0 and "left out     1 pictures" in result.stdout and "images:23" in result.stdout
+    result = evaluate_test(tmp_path, made / "good", "--output", "results.json")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert result.returncode == 0 and "left out     1 pictures, cannot read raw/Images/03.png" in result.stdout
+    assert "images:23" in results["signature"] and len(results["images"]) == 23
+    assert results["left_out"] == ["cannot read raw/Images/03.png: it is no picture"]
+
+
+def test_without_the_damaged_pictures_the_results_are_the_same(made, tmp_path):
+    damaged, whole = (shutil.copytree(made / "raw", tmp_path / name / "raw") for name in ("damaged", "whole"))
+    for number in ("00", "03", "04", "23"):
+        (damaged / "Images" / f"{number}.png").write_bytes(b"no picture")
+        (whole / "Images" / f"{number}.png").unlink()
+        split = whole / "Flickr_8k.testImages.txt"
+        split.write_text(split.read_text().replace(f"{number}.png\n", ""))
+    results = []
+    for name in ("damaged", "whole"):
+        evaluate_test(tmp_path / name, made / "good", "--batch-size", 5, "--output", "results.json")
+        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+    assert len(results[0].pop("left_out")) == 4 and results[1].pop("left_out") == []
+    assert results[0] == results[1]
+
+
+def test_each_picture_is_decoded_once(made, monkeypatch):
+    decoded, to_rgb = [], images.to_rgb
+    monkeypatch.setattr(images, "to_rgb", lambda image: decoded.append(1) or to_rgb(image))
+    assert evaluate_test(made, "good", "--batch-size", 7).returncode == 0
+    assert len(decoded) == 24
+
+
+def test_where_no_picture_can_be_read_the_first_reason_is_said(made, tmp_path):
+    shutil.copytree(made / "raw", tmp_path / "raw")
+    for path in (tmp_path / "raw" / "Images").iterdir():
+        path.write_bytes(b"")
+    result = evaluate_test(tmp_path, made / "good")
+    assert result.returncode == 1 and "none of the 24 pictures can be read: cannot read" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -168,23 +206,36 @@ def test_damaged_pictures_are_counted_and_left_out(made, tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_mistakes_end_in_one_line(made, arguments, message):
-    result = run("evaluate.py", *arguments, cwd=made)
+    result = call(evaluate.main, *arguments, cwd=made)
     assert result.returncode == 1 and message in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-def test_metrics_that_are_not_there_are_named_and_never_faked(made):
-    result = run(
-        "evaluate.py",
-        "--checkpoint",
-        "good",
-        "--split",
-        "test",
-        "--data-dir",
-        "raw",
-        "--meteor",
-        cwd=made,
-        PATH="/nowhere",
-    )
+def test_a_process_of_its_own_says_no_more(made):
+    result = run("evaluate.py", "--checkpoint", "good", "--data-dir", "raw", "--split", "test", cwd=made)
+    assert (result.returncode, result.stderr) == (0, "") and result.stdout.splitlines()[-1].startswith("signature ")
+
+
+@pytest.mark.parametrize("sides", [["--checkpoint", "good"], ["--compare", "good", "same"]], ids=lambda x: x[0])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--beam", "0"],
+        ["--length-penalty", "-1"],
+        ["--batch-size", "0"],
+        ["--device", "banana"],
+        ["--data-dir", "gone"],
+    ],
+    ids=lambda flags: flags[0],
+)
+def test_what_can_be_refused_without_the_weights_is(made, monkeypatch, sides, arguments):
+    monkeypatch.setattr(any_captioner, "load_captioners", lambda *_: pytest.fail("the weights were loaded"))
+    result = call(evaluate.main, *sides, *arguments, cwd=made)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+
+
+def test_metrics_that_are_not_there_are_named_and_never_faked(made, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = evaluate_test(made, "good", "--meteor")
     assert "METEOR       unavailable: there is no `java` on this machine" in result.stdout
     assert "SPICE        not computed (--spice" in result.stdout
 
@@ -219,7 +270,6 @@ def test_clip_score_is_the_weighted_cosine_of_picture_and_caption(tmp_path):
 
 
 def test_a_caption_equal_to_a_reference_but_for_case_and_punctuation_counts_as_exact():
-    from networks.search import Caption
-
     captions = [("a dog runs", Caption([], 0.0, True)), ("a cat", Caption([], 0.0, True))]
-    assert score(captions, [["A dog runs ."], ["a dog"]])["exact"] == 1
+    pictures = Pictures("val", [Path("a.png"), Path("b.png")], [["A dog runs ."], ["a dog"]], [])
+    assert score_evaluation(captions, pictures, DecodingOptions(), torch.float32, "x").exact == 1

@@ -18,9 +18,9 @@ import export
 import inference
 from basics.errors import UserError
 from captioner.exported import open_onnx
-from captioner.folder import Captioner, bundle_config, load_captioner, save_captioner
+from captioner.folder import Captioner, captioner_config, load_captioner, save_captioner
+from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
-from networks.search import DecodingOptions
 from publishing import export_captioner, export_folder
 from publishing.export_parts import open_programs
 from sources.images import load_image
@@ -39,7 +39,7 @@ def varied_captioner() -> Captioner:
             if name.startswith(("decoder", "projection")) and tensor.ndim > 1:
                 tensor.mul_(15)
         model.decoder.token_embedding.weight[tokenizer.end_id] *= 2.5
-    return Captioner(model, tokenizer, processor, bundle_config(model, tokenizer, settings))
+    return Captioner(model, tokenizer, processor, captioner_config(model, tokenizer, settings.to_dict(), epoch=1))
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,7 @@ def made(tmp_path_factory):
     (folder / "pictures").mkdir()
     for number, picture in enumerate(coarse_pictures()):
         picture.save(folder / "pictures" / f"{number}.png")
-    record = {"val_loss": 1.0, "train_loss": 1.0, "epoch": 1, "global_step": 1}
-    save_captioner(varied_captioner(), folder / "best", tiny_settings(), record)
+    save_captioner(varied_captioner(), folder / "best", epoch=1, extra_files={})
     captioner, traced = load_captioner(folder / "best"), {}
     with pytest.MonkeyPatch.context() as patch:
         trace = export_captioner.trace  # takes seconds, and both forms are made of the same programs

@@ -1,5 +1,6 @@
 """inference.py as a user runs it, on a folder a run has left."""
 
+import contextlib
 import csv
 import json
 import re
@@ -8,12 +9,17 @@ import shutil
 import pytest
 import torch
 from hub_stub import HubStub
+from in_process import call
 from PIL import Image
-from tiny import run, train
+from taught import train
+from tiny import ROOT, run
 
+import inference
+from basics.timing import run_python
+from captioner import ensemble
 from captioner.folder import load_captioner
 from model import ImageToTextModel
-from networks.search import DecodingOptions
+from networks.decoding_options import DecodingOptions
 from sources.images import load_image
 
 
@@ -21,19 +27,20 @@ from sources.images import load_image
 def trained(tmp_path_factory):
     """checkpoints/a/best of a tiny run and three pictures; the tests only read it."""
     folder = tmp_path_factory.mktemp("trained")
-    assert train(folder, RUN_NAME="a").returncode == 0
+    with contextlib.chdir(folder):
+        train(RUN_NAME="a")
     for name, color in (("one.png", "red"), ("two.jpg", "blue"), ("three.webp", "green")):
         (folder / "photos").mkdir(exist_ok=True)
         Image.new("RGB", (50, 40), color).save(folder / "photos" / name)
     return folder
 
 
-def infer(folder, *arguments, **variables):
-    return run("inference.py", *arguments, cwd=folder, **variables)
+def infer(folder, *arguments):
+    return call(inference.main, *arguments, cwd=folder)
 
 
 def test_one_picture_prints_just_the_caption_of_the_newest_best(trained):
-    result = infer(trained, "photos/one.png")
+    result = run("inference.py", "photos/one.png", cwd=trained)  # a process: libraries have nothing to say either
     captioner = load_captioner(trained / "checkpoints/a/best")
     [[(caption, _)]] = captioner.caption([load_image(trained / "photos/one.png")], DecodingOptions())
     assert (result.returncode, result.stdout, result.stderr) == (0, caption + "\n", "")
@@ -85,12 +92,10 @@ def test_folder_checkpoint_and_hub_give_the_same_caption(trained, tmp_path):
         }
         hub.add("me/captioner", {**files, "extra.bin": b"a pickle that is none of our business"})
         online = {**hub.client_env(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-        captions = [
-            infer(trained, "photos/one.png", "--checkpoint", c, **online).stdout
-            for c in ("checkpoints/a/best", best_file, "me/captioner")
-        ]
+        far = run("inference.py", "photos/one.png", "--checkpoint", "me/captioner", cwd=trained, **online)
         assert not any("extra.bin" in request for request in hub.requests)
-    assert captions[0].strip() and len(set(captions)) == 1
+    near = [infer(trained, "photos/one.png", "--checkpoint", c) for c in ("checkpoints/a/best", best_file)]
+    assert far.stdout.strip() and near[0].stdout == near[1].stdout == far.stdout
 
 
 def test_from_pretrained_brings_the_trained_weights(trained):
@@ -128,13 +133,45 @@ def test_another_vocabulary_is_refused_with_both_hashes(trained, tmp_path):
         (["photos/one.png", "--device", "cuda:9"], "this machine has"),
         (["empty"], "no pictures"),
         (["*.nothing"], "no file matches"),
-        (["photos/one.png", "--checkpoint", "me/none-such"], "me/none-such"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_line_without_a_traceback(trained, arguments, part):
     (trained / "empty").mkdir(exist_ok=True)
     result = infer(trained, *arguments)
     assert result.returncode == 1 and part in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_repository_that_cannot_be_had_is_one_line(trained):
+    result = run("inference.py", "photos/one.png", "--checkpoint", "me/none-such", cwd=trained)
+    assert result.returncode == 1 and "me/none-such" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--beam", "0"],
+        ["--length-penalty", "-1"],
+        ["--length-penalty", "nan"],
+        ["--num-captions", "3"],
+        ["--temperature", "-1"],
+        ["--temperature", "1", "--beam", "2"],
+        ["--top-k", "-1"],
+        ["--top-p", "0"],
+        ["--batch-size", "0"],
+        ["--device", "banana"],
+        ["--checkpoint", "checkpoints/a/best,nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_what_can_be_refused_without_the_weights_is(trained, monkeypatch, arguments):
+    monkeypatch.setattr(ensemble, "load_captioners", lambda *_: pytest.fail("the weights were loaded"))
+    result = infer(trained, "photos/one.png", *arguments)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+
+
+def test_flags_are_checked_before_torch_is_imported():
+    code = "import sys, inference, evaluate, compare; assert 'torch' not in sys.modules"
+    assert run_python("imports", "-c", code, module_path=ROOT).returncode == 0
 
 
 def test_without_a_trained_captioner_it_says_what_to_run(tmp_path):

@@ -19,7 +19,7 @@ from tiny import load_weights
 from basics.checkpoint_file import read_checkpoint
 from basics.settings import load_settings
 from captioner.folder import load_captioner
-from networks.search import DecodingOptions
+from networks.decoding_options import DecodingOptions
 from sources.images import load_image
 from training import feature_cache
 from training.resume import Resumed, settings_for_resume

@@ -1,0 +1,68 @@
+"""Where captioners lie, told without torch: the newest one here, the members of an ensemble, other people's models."""
+
+import json
+from pathlib import Path
+
+from basics.errors import UserError
+from basics.hub_files import explain, may_be_hub_id
+
+EXPECTED = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
+FILES = ["*.json", "*.txt", "*.safetensors", "encoder/*"]  # of a model on the Hub that may not be ours
+
+
+def newest_best(checkpoint_dir: str) -> Path:
+    """The best/ that was written last. Raises UserError where there is none."""
+    folders = [path.parent for path in Path(checkpoint_dir).glob("*/best/config.json")]
+    if not folders:
+        raise UserError(
+            f"{checkpoint_dir}/ holds no trained captioner; run `python train.py` first, or name one with --checkpoint"
+        )
+    return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
+
+
+def members(name: str | Path) -> list[str]:
+    """The captioners of an ensemble, which commas part, or the one that there is."""
+    parts = [part for part in map(str.strip, str(name).split(",")) if part]
+    return [str(name)] if Path(name).expanduser().exists() or not parts else parts
+
+
+def on_this_machine(name: str | Path) -> Path | None:
+    """The file or folder of that name; None where it may be on the Hub. Raises UserError where it can be neither."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if path.suffix in (".pt", ".safetensors") or not may_be_hub_id(str(name)):
+        raise UserError(f"there is no {name}; {EXPECTED}")
+    return None
+
+
+def check_place(name: str) -> None:
+    """Raises UserError where the captioner, or a member of the ensemble, can be neither here nor on the Hub."""
+    for member in members(name):
+        on_this_machine(member)
+
+
+def locate(name: str, what: str = "captioner", expected: str = EXPECTED) -> Path:
+    """The folder or file of any model, ours or not, downloaded from the Hub where it is not here. Raises UserError."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if not may_be_hub_id(name):
+        raise UserError(f"there is no {what} {name}; {expected}")
+    from huggingface_hub import snapshot_download  # takes its time to import
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=FILES))
+        if not any(folder.glob("*.safetensors")):  # older models; transformers reads it with weights_only
+            folder = Path(snapshot_download(name, allow_patterns=[*FILES, "pytorch_model.bin"]))
+        return folder
+    except Exception as error:  # its errors have no common base: HTTP, cache, names
+        raise UserError(f"cannot load the {what} {name} from the Hub: {explain(error, name)}") from error
+
+
+def model_type(folder: Path) -> str | None:
+    """What its config.json says it is: "git", "image-to-text" for a captioner of this project, ...; None: nothing."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

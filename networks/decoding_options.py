@@ -1,0 +1,41 @@
+"""How captions are chosen, as numbers that can be checked before torch is imported.
+
+options = DecodingOptions(beam_size=3)
+options.problems()      # [] or what is wrong with them, a line each
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How captions are chosen; temperature 0 is greedy (beam_size 1) or beam search, above it sampling."""
+
+    max_seq_len: int | None = None  # tokens with <s> and </s>; None: as many as the model reads, and never more
+    beam_size: int = 1
+    num_captions: int = 1  # captions an image
+    length_penalty: float = 1.0  # score = log-probability / length ** length_penalty
+    temperature: float = 0.0
+    top_k: int = 0  # 0: all tokens
+    top_p: float = 1.0
+    seed: int | None = None  # None: different samples each time
+    use_cache: bool = True  # False reads the whole caption again for each token: slower, the same captions
+
+    def problems(self) -> list[str]:
+        problems = []
+        if not 0 <= self.temperature < inf:
+            problems.append(f"temperature must be 0 or above, got {self.temperature}")
+        if self.temperature > 0 and self.beam_size > 1:
+            problems.append("sampling (temperature above 0) and beam search (beam above 1) exclude each other")
+        if self.temperature == 0 and self.num_captions > self.beam_size:
+            problems.append(
+                f"{self.num_captions} captions need a beam of at least {self.num_captions} or a temperature above 0"
+            )
+        if not 0 < self.top_p <= 1 or self.top_k < 0:
+            problems.append(f"top-p must be above 0 and at most 1, top-k 0 or more, got {self.top_p} and {self.top_k}")
+        if not 0 <= self.length_penalty < inf:
+            problems.append(f"length penalty must be 0 or above, got {self.length_penalty}")
+        if min(self.beam_size, self.num_captions) < 1:
+            problems.append("beam and number of captions must be 1 or more")
+        return problems

@@ -1,0 +1,38 @@
+"""CLIPScore (Hessel et al. 2021, arXiv 2104.08718), which needs a CLIP model: how well a caption fits its picture.
+
+Gives its values, or one line that says why there are none. It looks at the pictures, not at references.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoProcessor, CLIPModel
+
+from networks.encoder import quiet_transformers
+from scoring.metric import Values
+from sources.images import load_image
+
+CLIP_PROMPT = "A photo depicts "  # as the paper has it
+CLIP_WEIGHT = 2.5
+BATCH = 32
+
+
+def clip_score(model_name: str, paths: list[Path], captions: list[str], device: torch.device) -> Values | str:
+    """2.5 * max(cosine of picture and caption, 0)."""
+    try:
+        with quiet_transformers():
+            model = CLIPModel.from_pretrained(model_name, dtype=torch.float32).to(device).eval()
+            processor = AutoProcessor.from_pretrained(model_name)
+    except Exception as error:  # a wrong folder or file fails in as many ways as there are models
+        return f"unavailable: CLIP_SCORE_MODEL_NAME {model_name} cannot be loaded: {' '.join(str(error).split())[:150]}"
+    per_image = []
+    with torch.inference_mode():
+        for start in range(0, len(paths), BATCH):
+            texts = [CLIP_PROMPT + caption for caption in captions[start : start + BATCH]]
+            images = [load_image(path) for path in paths[start : start + BATCH]]
+            inputs = processor(text=texts, images=images, return_tensors="pt", padding=True, truncation=True).to(device)
+            output = model(**inputs)
+            cosines = (output.image_embeds * output.text_embeds).sum(-1)  # both have length 1
+            per_image += (CLIP_WEIGHT * cosines.clamp(min=0)).tolist()
+    return Values(float(np.mean(per_image)), per_image)

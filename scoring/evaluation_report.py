@@ -1,0 +1,31 @@
+"""An evaluation as evaluate.py and the end of training print it."""
+
+from scoring.collapse import collapse_warnings, format_collapse
+from scoring.evaluation import Evaluation
+from sources.pictures import spread
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """The table, the alarm and the signature."""
+    lines = ["             score    95% interval"]
+    for name, value in evaluation.table.items():
+        lines.append(f"{name:<12} {value['score']:.4f}   {value['low']:.4f} to {value['high']:.4f}")
+    lines += [f"{name:<12} {reason}" for name, reason in (evaluation.not_computed or {}).items()]
+    lines.append(f"exact        {evaluation.exact} of {len(evaluation.captions)} captions equal a reference")
+    lines.append(format_collapse(evaluation.collapse))
+    lines += [f"warning      {warning}" for warning in collapse_warnings(evaluation.collapse)]
+    return "\n".join([*lines, f"signature    {evaluation.signature}"])
+
+
+def format_captioned(evaluation: Evaluation, count: int) -> str:
+    """Captions above all their references, for pictures spread over the split."""
+    pictures, lines = evaluation.pictures, []
+    for number in spread(count, len(pictures.paths)):
+        lines += [pictures.paths[number].name, f"    caption    {evaluation.captions[number][0]}"]
+        lines += [f"    reference  {reference}" for reference in pictures.references[number]]
+    return "\n".join(lines)
+
+
+def format_left_out(left_out: list[str]) -> list[str]:
+    """A line on the pictures that could not be read, where there are any."""
+    return [f"left out     {len(left_out)} pictures, {left_out[0]}"] if left_out else []
