@@ -46,11 +46,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def evaluate_and_print(checkpoint: str, request: Request, meteor: bool, spice: bool) -> None:
     """Caption, score, print, write."""
-    # torch and transformers take seconds to import: after what can go wrong without them
-    from basics.devices import pick_device, pick_precision
+    from basics.devices import pick_device, pick_precision  # torch takes a second to import: after the flags
 
     device = pick_device(request.device)
-    from captioner.any_captioner import load_trained
+    from captioner.any_captioner import load_trained  # and transformers takes seconds: after the device
     from scoring.evaluation import evaluate_files, evaluation_record, json_text
     from scoring.evaluation_report import format_captioned, format_evaluation, format_left_out
     from scoring.extra_scores import add_extra_scores

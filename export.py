@@ -16,7 +16,7 @@ from pathlib import Path
 from basics.errors import UserError, run_script
 from basics.settings import constants
 from captioner.places import newest_best
-from publishing.export_folder import Export, find_output, folder_in_the_making, put_in_place, require_onnx
+from publishing.export_folder import Export, find_output, folder_in_the_making, replace_export, require_onnx
 from sources.images import load_image
 
 
@@ -57,7 +57,7 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
         print(f"pixels          at most {levels:.1f} of 255 from the encoder's own preprocessing")
         print(f"captions        {len(pictures.paths)} pictures ({pictures.split})", flush=True)
         print(compare_captions(captioner, exports, pictures, settings))
-        put_in_place(exports[-1].folder, output, work)
+        replace_export(exports[-1].folder, output, work)
     print(f"written         {output}")
 
 

@@ -158,12 +158,12 @@ def decoding_options(arguments: argparse.Namespace) -> DecodingOptions:
 
 
 def load(checkpoint: str, device: str | None) -> "Captioner":
-    """torch and transformers take seconds to import: here, after what can go wrong without them."""
-    from basics.devices import pick_device
+    """One captioner or an ensemble, on its device."""
+    from basics.devices import pick_device  # torch takes seconds to import: after what can go wrong without it
 
     place = pick_device(device)
     hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
-    from captioner.ensemble import load_captioners
+    from captioner.ensemble import load_captioners  # and so does transformers
 
     if hidden is None:
         del sys.modules["wandb"]

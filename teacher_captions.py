@@ -64,9 +64,9 @@ def as_line(name: str, caption: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    from tqdm import tqdm  # what follows takes seconds to import
+    from tqdm import tqdm
 
-    from basics.devices import pick_device
+    from basics.devices import pick_device  # these take seconds to import: --help needs none
     from distillation.teacher import load_teacher
 
     arguments = parse_arguments(argv)

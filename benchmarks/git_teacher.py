@@ -59,7 +59,7 @@ def read_data(data_dir: Path) -> PreparedData:
     return data
 
 
-def read_captions(path: Path, names: list[str]) -> list[str]:
+def read_caption_lines(path: Path, names: list[str]) -> list[str]:
     """The caption of each named picture in a .jsonl of {"image", "caption"}. Raises UserError where one has none."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -186,7 +186,7 @@ def build_teaching(arguments: argparse.Namespace, settings: Settings, resumed: R
     frozen = sum(p.numel() for p in model.parameters()) - trained
     print(f"teacher      {trained:,} parameters trained, {frozen:,} frozen; {len(tokenizer):,} WordPieces")
     print_device(device, dtype)
-    mixed_in = read_captions(Path(arguments.captions), data.splits["train"]) if arguments.captions else None
+    mixed_in = read_caption_lines(Path(arguments.captions), data.splits["train"]) if arguments.captions else None
     loaders = []
     for split, captions in (("train", mixed_in), ("val", None)):
         pictures = SplitPictures(data, split, image_processor, settings)

@@ -123,7 +123,7 @@ def captioner_from_folder(folder: Path) -> Captioner:
             f"{folder}/vocab.json and merges.txt (hash {tokenizer.hash}) are not the vocabulary the model "
             f"was trained with (hash {expected})"
         )
-    model, image_processor = build_model(folder, architecture, encoder_files, weights)
+    model, image_processor = rebuild_model(folder, architecture, encoder_files, weights)
     return Captioner(model, tokenizer, image_processor, config)
 
 
@@ -131,12 +131,12 @@ def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
     """Of what read_checkpoint() gives; path is for messages."""
     tokenizer = CaptionTokenizer.from_dict(checkpoint["tokenizer"])
     weights = own_weights(checkpoint["model_state_dict"] | checkpoint["average"]["values"])
-    model, image_processor = build_model(path, checkpoint["architecture"], checkpoint["encoder_files"], weights)
+    model, image_processor = rebuild_model(path, checkpoint["architecture"], checkpoint["encoder_files"], weights)
     config = captioner_config(model, tokenizer, checkpoint["config"], checkpoint["epoch"])
     return Captioner(model, tokenizer, image_processor, config)
 
 
-def build_model(
+def rebuild_model(
     path: Path, architecture: dict, encoder_files: dict[str, str], weights: dict[str, torch.Tensor]
 ) -> tuple[ImageToTextModel, BaseImageProcessor]:
     """The model with its weights, and its preprocessing. Raises UserError where they do not belong together."""

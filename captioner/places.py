@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from basics.errors import UserError
+from basics.files import recover_folder
 from basics.hub_files import explain, may_be_hub_id
 
 EXPECTED = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
@@ -12,6 +13,8 @@ FILES = ["*.json", "*.txt", "*.safetensors", "encoder/*"]  # of a model on the H
 
 def newest_best(checkpoint_dir: str) -> Path:
     """The best/ that was written last. Raises UserError where there is none."""
+    for old in Path(checkpoint_dir).glob("*/best.old"):
+        recover_folder(old.with_name("best"))
     folders = [path.parent for path in Path(checkpoint_dir).glob("*/best/config.json")]
     if not folders:
         raise UserError(

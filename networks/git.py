@@ -30,7 +30,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from basics.errors import UserError
-from basics.files import atomic_folder, write_atomically
+from basics.files import atomic_folder, recover_folder, write_atomically
 from networks.decoding_options import DecodingOptions
 from networks.encoder import VisionEncoder, describe_encoder, quiet_transformers, rebuild_encoder, token_shape
 from networks.search import Caption, generate
@@ -192,6 +192,7 @@ def save_git(parts: GitParts, folder: str | Path) -> None:
 def load_git(name: str | Path) -> GitParts:
     """A GIT model in float32, in eval mode and frozen, with its tokenizer and preprocessing. Raises UserError."""
     folder = Path(name)
+    recover_folder(folder)
     try:
         with quiet_transformers():
             parts = load_saved_git(folder) if is_saved_git(folder) else load_plain_git(str(name))

@@ -3,7 +3,7 @@
 output = find_output(None, "checkpoints/my-run/best", "onnx")   # refuses a folder of anything but an older export
 write_description(folder, tokenizer, config, pixels)            # config.json, vocab.json, merges.txt, README.md
 copy_code(folder)                                               # caption_onnx.py and all it imports
-put_in_place(folder, output, work)
+replace_export(folder, output, work)
 """
 
 import ast
@@ -173,7 +173,7 @@ def folder_in_the_making(output: Path) -> Iterator[Path]:
         yield Path(work)
 
 
-def put_in_place(folder: Path, output: Path, work: Path) -> None:
+def replace_export(folder: Path, output: Path, work: Path) -> None:
     """The folder becomes output; an older export goes to work, which is temporary."""
     if output.exists():
         os.replace(output, work / "old")

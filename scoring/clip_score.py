@@ -10,7 +10,7 @@ import torch
 from transformers import AutoProcessor, CLIPModel
 
 from networks.encoder import quiet_transformers
-from scoring.metric import Values
+from scoring.metric import OutsideScore
 from sources.images import load_image
 
 CLIP_PROMPT = "A photo depicts "  # as the paper has it
@@ -18,7 +18,7 @@ CLIP_WEIGHT = 2.5
 BATCH = 32
 
 
-def clip_score(model_name: str, paths: list[Path], captions: list[str], device: torch.device) -> Values | str:
+def clip_score(model_name: str, paths: list[Path], captions: list[str], device: torch.device) -> OutsideScore | str:
     """2.5 * max(cosine of picture and caption, 0)."""
     try:
         with quiet_transformers():
@@ -35,4 +35,4 @@ def clip_score(model_name: str, paths: list[Path], captions: list[str], device: 
             output = model(**inputs)
             cosines = (output.image_embeds * output.text_embeds).sum(-1)  # both have length 1
             per_image += (CLIP_WEIGHT * cosines.clamp(min=0)).tolist()
-    return Values(float(np.mean(per_image)), per_image)
+    return OutsideScore(float(np.mean(per_image)), per_image)

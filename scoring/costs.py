@@ -60,7 +60,7 @@ def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: in
     """Pictures a second of each side in each repeat: encoder and decoding of prepared pixels, A and B in turn."""
 
     def prepare(each: Outcome) -> Callable[[], None]:
-        pixels = pixels_of(each.captioner, paths)
+        pixels = prepared_pixels(each.captioner, paths)
         return lambda: caption_subset(
             each.captioner, each.options, each.precision, lambda numbers: pixels[numbers], len(paths), batch_size
         )
@@ -70,7 +70,7 @@ def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: in
     return [rates(len(paths), seconds[each.name]) for each in outcomes]
 
 
-def pixels_of(captioner: AnyCaptioner, paths: list[Path]) -> Tensor:
+def prepared_pixels(captioner: AnyCaptioner, paths: list[Path]) -> Tensor:
     return prepare_pixels(captioner.image_processor, [load_image(path) for path in paths])
 
 
@@ -123,7 +123,7 @@ def measure(job: dict) -> int | None:
     captioner, paths = load_any(job["path"], torch.device(job["device"])), [Path(path) for path in job["pictures"]]
 
     def read(numbers: list[int]) -> Tensor:
-        return pixels_of(captioner, [paths[i] for i in numbers])
+        return prepared_pixels(captioner, [paths[i] for i in numbers])
 
     options = DecodingOptions(**job["options"])
     caption_subset(captioner, options, job["precision"], read, len(paths), job["batch_size"])

@@ -5,11 +5,11 @@ import io
 import os
 import shutil
 
-from scoring.metric import Values
+from scoring.metric import OutsideScore
 from scoring.penn_treebank import words
 
 
-def java_score(name: str, captions: list[str], references: list[list[str]]) -> Values | str:
+def java_score(name: str, captions: list[str], references: list[list[str]]) -> OutsideScore | str:
     """METEOR (Denkowski & Lavie 2014) or SPICE (Anderson et al. 2016) by pycocoevalcap's own Java programs."""
     if shutil.which("java") is None:
         return "unavailable: there is no `java` on this machine"
@@ -28,4 +28,4 @@ def java_score(name: str, captions: list[str], references: list[list[str]]) -> V
     except Exception as error:  # downloads, Java versions, memory: their programs fail in many ways
         return f"unavailable: {' '.join(str(error).split())[:150] or type(error).__name__}"
     per_image = [row["All"]["f"] if isinstance(row, dict) else float(row) for row in rows]
-    return Values(float(score), per_image)
+    return OutsideScore(float(score), per_image)

@@ -31,7 +31,7 @@ class MeanOverImages:
 
 
 @dataclass
-class Values:
+class OutsideScore:
     """A score of the whole set and of each picture, by a program that gives nothing else."""
 
     score: float

@@ -144,7 +144,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     choose = partial(choose_tokenizer, settings, origin, teacher)
     data = prepare(settings, choose)
     tokenizer = choose(data.captions_of("train"))
-    check_vocabulary(tokenizer, settings, resumed)
+    check_same_tokens(tokenizer, settings, resumed)
     model, image_processor = build_model(settings, tokenizer, origin, teacher, device)
     print_model(model, image_processor, tokenizer, settings)
     print_device(device, dtype)
@@ -206,7 +206,7 @@ def choose_tokenizer(
     return build_tokenizer(settings, training_captions)
 
 
-def check_vocabulary(tokenizer: CaptionTokenizer, settings: Settings, resumed: Resumed | None) -> None:
+def check_same_tokens(tokenizer: CaptionTokenizer, settings: Settings, resumed: Resumed | None) -> None:
     """Raises UserError where a run would go on with other tokens than it was trained with."""
     if resumed and (trained := resumed.checkpoint["tokenizer"]["hash"]) != tokenizer.hash:
         raise UserError(

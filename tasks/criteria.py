@@ -32,14 +32,14 @@ class Ingredients:
     teacher: Teacher | None = None
 
 
-def cross_entropy(given: Ingredients, run: Run) -> Criterion:
+def plain(given: Ingredients, run: Run) -> Criterion:
     return CaptionLoss(given.settings.LABEL_SMOOTHING)
 
 
 def towards_teacher(given: Ingredients, run: Run) -> Criterion:
     """Cross-entropy with the teacher's predictions in it, and its features beside it, as the settings ask for."""
     settings = given.settings
-    inner = DistillLoss(given.soft_targets, settings) if given.soft_targets else cross_entropy(given, run)
+    inner = DistillLoss(given.soft_targets, settings) if given.soft_targets else plain(given, run)
     if given.teacher is None:
         return inner
     return FeatureDistillLoss(inner, given.model, given.teacher, given.train.dataset, settings)
@@ -55,7 +55,7 @@ def self_critical(given: Ingredients, run: Run) -> Criterion:
 
 
 CRITERIA: dict[str, Callable[[Ingredients, Run], Criterion]] = {
-    "cross_entropy": cross_entropy,
+    "cross_entropy": plain,
     "teacher": towards_teacher,
     "momentum": towards_average,
     "self_critical": self_critical,

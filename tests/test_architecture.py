@@ -108,3 +108,13 @@ def test_the_root_holds_what_people_type():
 def test_the_rule_finds_an_import_that_reaches_up():
     assert not allowed("basics.files", "training.run") and not allowed("scoring.metrics", "evaluate")
     assert not allowed("sources.images", "networks.encoder") and allowed("training.run", "basics.files")
+
+
+def test_no_two_rooms_use_a_name_for_two_things():
+    """Two functions or classes of one name are looked for in the wrong file half of the time."""
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name not in ("main", "parse_arguments"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}

@@ -19,7 +19,7 @@ import torch
 
 from basics.checkpoint_file import BEST_FILE, STEP_FILE, numbered
 from basics.errors import UserError
-from basics.files import atomic_file
+from basics.files import atomic_file, recover_folder
 from training.optimizer import restore_optimizer
 from training.resume import Resumed
 from training.run import Run
@@ -58,7 +58,9 @@ def save_checkpoint(run: Run, is_best: bool = False) -> Path:
 
 
 def write_checkpoint(run: Run, state: dict, name: str, pattern: re.Pattern) -> Path:
-    """Write one file and drop all but the KEEP_LAST_N newest of its kind."""
+    """Write one file and drop all but the KEEP_LAST_N newest of its kind; several processes write it once."""
+    if not run.processes.is_main:
+        return run.folder / name
     with atomic_file(run.folder / name) as file:
         torch.save(state, file)
     for path in numbered(run.folder, pattern)[: -run.settings.KEEP_LAST_N]:
@@ -94,6 +96,7 @@ def restore(run: Run, resumed: Resumed) -> None:
 
 def bring_best(run: Run, best: Path) -> None:
     """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own."""
+    recover_folder(best)
     try:
         config = json.loads((best / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

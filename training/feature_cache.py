@@ -50,7 +50,7 @@ class Features:
         return torch.from_numpy(self.values[views, numbers])
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "shape": self.shape}  # the map itself stays in its process
+        return {"path": self.path, "shape": self.shape}  # the map same_batch stays in its process
 
 
 class Views(Dataset):
@@ -114,7 +114,7 @@ def encode(
         Views(pictures, done),
         BATCH,
         num_workers=workers,
-        collate_fn=itself,
+        collate_fn=same_batch,
         generator=torch.Generator(),  # its own: dropout must not depend on whether the file was there
     )
     encoder.eval()
@@ -123,5 +123,5 @@ def encode(
             yield len(pixels), encoder(pixels.to(device)).to(torch.float16).cpu().numpy().tobytes()
 
 
-def itself(batch: Tensor) -> Tensor:
+def same_batch(batch: Tensor) -> Tensor:
     return batch

@@ -32,6 +32,7 @@ def progress_bar(run: Run) -> tqdm:
         desc=f"epoch {run.progress.epoch + 1}/{run.task.num_epochs}",
         mininterval=quiet,
         delay=quiet,
+        disable=not run.processes.is_main,
     )
 
 
@@ -46,7 +47,9 @@ def examples_done(run: Run) -> int:
 
 
 def report_epoch(run: Run, record: dict, is_best: bool, found: Validation, tracker: NoTracker) -> None:
-    """Write log.jsonl and loss.png, tell the tracker, print."""
+    """Write log.jsonl and loss.png, tell the tracker, print; several processes do it once."""
+    if not run.processes.is_main:
+        return
     write_log(run.folder / "log.jsonl", run.progress.history)
     plot_losses(run.folder / "loss.png", run.progress.history)
     tracker.log_epoch(record, record["global_step"])

@@ -62,7 +62,7 @@ def test_views_are_augmented_once_each_and_shown_in_turn(data):
     encoder.eval()
     with torch.no_grad():
         plain = encoder(pictures.read([2], [0]))
-    assert sum(torch.allclose(view, plain, atol=2e-3) for view in shown) == 1  # view 0 is the picture itself
+    assert sum(torch.allclose(view, plain, atol=2e-3) for view in shown) == 1  # view 0 is the picture same_batch
 
 
 def test_building_the_cache_leaves_the_random_numbers_of_training_alone(data):
@@ -134,7 +134,7 @@ def test_a_disk_too_small_is_said_before_the_work(data, monkeypatch):
 def test_workers_under_spawn_read_the_same_features(data):
     dataset = with_features(*make(data))
     loader = DataLoader(
-        dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", collate_fn=features.itself
+        dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", collate_fn=features.same_batch
     )
     here, there = dataset.__getitems__([0, 1, 2, 3]), next(iter(loader))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(here, there))
