@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
+from in_process import in_folder
 from tiny import TINY, flags, tiny_settings
 
 import train as train_script
@@ -57,8 +59,9 @@ def make_all(git, **changes) -> Made:
 
 
 def train(**settings):
-    """train.py in this process: each start of Python takes longer than these runs."""
-    train_script.main(flags(**{**TINY, **settings}))
+    """train.py with tiny settings in the current folder; a UserError goes through."""
+    with in_folder(Path.cwd()):
+        train_script.main(flags(**{**TINY, **settings}))
 
 
 def first_batch(dataset, settings, epoch=0):

@@ -1,10 +1,8 @@
-"""What the tests share: a captioner small enough to train in a second, and the scripts run as a user runs them."""
+"""What the tests share: a captioner small enough to train in a second, and scripts in processes of their own."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -46,9 +44,8 @@ def flags(**settings) -> list[str]:
 
 
 def environment(**variables) -> dict[str, str]:
-    """This process's environment without a token, W&B or the Hub; one thread, as many tests share two cores."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "WANDB_"))}
-    return {**kept, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **variables}
+    """That of the tests (conftest.py), and these."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
 
 
 def start(script: str, *arguments, cwd: Path, **variables) -> subprocess.Popen:
@@ -68,20 +65,6 @@ def run(script: str, *arguments, cwd: Path, **variables) -> subprocess.Completed
     out, err = process.communicate(timeout=300)
     print(out, err)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def train(cwd: Path, *arguments, **settings) -> subprocess.CompletedProcess:
-    return run("train.py", *flags(**{**TINY, **settings}), *arguments, cwd=cwd)
-
-
-def stop_when(process: subprocess.Popen, reached, number: int = signal.SIGTERM, timeout: float = 120) -> None:
-    """Send the signal as soon as reached() holds."""
-    limit = time.monotonic() + timeout
-    while not reached():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit, "the moment to stop at was never reached"
-        time.sleep(0.002)
-    process.send_signal(number)
 
 
 def tiny_settings(**changes) -> Settings:

@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from tiny import train
+from in_process import train
 
 from captioner.folder import load_captioner
 

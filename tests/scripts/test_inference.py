@@ -1,6 +1,5 @@
 """inference.py as a user runs it, on a folder a run has left."""
 
-import contextlib
 import csv
 import json
 import re
@@ -9,9 +8,8 @@ import shutil
 import pytest
 import torch
 from hub_stub import HubStub
-from in_process import call
+from in_process import call, train
 from PIL import Image
-from taught import train
 from tiny import ROOT, run
 
 import inference
@@ -27,8 +25,7 @@ from sources.images import load_image
 def trained(tmp_path_factory):
     """checkpoints/a/best of a tiny run and three pictures; the tests only read it."""
     folder = tmp_path_factory.mktemp("trained")
-    with contextlib.chdir(folder):
-        train(RUN_NAME="a")
+    assert train(folder, RUN_NAME="a").returncode == 0
     for name, color in (("one.png", "red"), ("two.jpg", "blue"), ("three.webp", "green")):
         (folder / "photos").mkdir(exist_ok=True)
         Image.new("RGB", (50, 40), color).save(folder / "photos" / name)

@@ -1,0 +1,90 @@
+"""train.py stopped and killed from outside, in processes of its own: what it leaves and how exactly it goes on."""
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import time
+
+import pytest
+from finished_run import LAST, RUN, copy_data, weights
+from forks import Forks
+from in_process import call, train
+from tiny import TINY, flags, same_weights
+
+import train as train_script
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork and no SIGKILL on Windows")
+
+
+@pytest.fixture(scope="module")
+def forks():
+    with Forks() as forks:
+        yield forks
+
+
+def new_step(folder, delay):
+    """Holds once a checkpoint is there that was not before, and `delay` seconds later."""
+    before, seen = set(folder.glob("checkpoint_step_*.pt")), []
+
+    def reached() -> bool:
+        if not seen and set(folder.glob("checkpoint_step_*.pt")) - before:
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() > seen[0] + delay
+
+    return reached
+
+
+def test_killed_ten_times_at_random_moments_the_weights_are_those_of_the_undisturbed_run(finished, tmp_path, forks):
+    copy_data(finished, tmp_path)
+    folder, rng = tmp_path / "checkpoints/a", random.Random(time.time_ns())  # other moments each time
+    for _ in range(10):
+        resume = ["--resume-checkpoint-path", "latest"] if folder.exists() else []
+        process = forks.start([*flags(**{**TINY, **RUN}), *resume], tmp_path)
+        process.signal_when(new_step(folder, delay=0.015 * rng.random()), signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (folder / LAST).exists()  # all ten fell within the 40 steps
+    final = train(tmp_path, "--resume-checkpoint-path", "latest", **RUN)
+    assert final.returncode == 0
+    assert same_weights(weights(tmp_path), weights(finished))
+    old, new = ((f / "checkpoints/a/log.jsonl").read_text().splitlines() for f in (finished, tmp_path))
+    timeless = [
+        [{k: v for k, v in json.loads(line).items() if "second" not in k} for line in log] for log in (old, new)
+    ]
+    assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_saves_the_step_and_the_command_to_paste_goes_on_to_the_bit(finished, tmp_path, forks, number):
+    copy_data(finished, tmp_path, "my data")
+    settings = {**TINY, **RUN, "CHECKPOINT_EVERY_STEPS": "none", "DATA_DIR": "my data"}
+    process = forks.start(flags(**settings), tmp_path)
+    process.signal_when((tmp_path / "checkpoints/a/log.jsonl").exists, number)  # in the second epoch or later
+    assert process.wait() == 0
+    out, err = process.printed()
+    assert f"stopped by {number.name}" in out and "Traceback" not in err
+    python, script, *command = shlex.split(out.splitlines()[-1])
+    assert (python, script) == ("python", "train.py") and command[command.index("--data-dir") + 1] == "my data"
+    assert call(train_script.main, *command, cwd=tmp_path).returncode == 0
+    assert same_weights(weights(tmp_path), weights(finished))
+
+
+def test_on_a_terminal_a_bar_shows_loss_rate_and_speed(finished, tmp_path, forks):
+    import pty
+    import termios  # Windows has neither
+
+    copy_data(finished, tmp_path)
+    screen, other_end = pty.openpty()
+    termios.tcsetwinsize(other_end, (24, 120))
+    settings = flags(**{**TINY, "NUM_EPOCHS": 30, "BATCH_SIZE": 2})
+    process = forks.start(settings, tmp_path, screen=os.ttyname(other_end))
+    shown, bar = "", re.compile(r"epoch \d+/30: .*examples/s, loss=\d.*lr=\d")
+    try:
+        while not bar.search(shown) and process.poll() is None:
+            shown += os.read(screen, 4096).decode()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert bar.search(shown)
