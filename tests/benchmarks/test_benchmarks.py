@@ -2,19 +2,22 @@
 
 import json
 import os
+import time
+from pathlib import Path
 
 import pytest
 import torch
-from git_folders import make_plain
+from in_process import call, in_folder
 from tiny import TINY, flags, save_tiny_vit, tiny_model, tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
 from basics.errors import UserError
 from basics.timing import in_turn, number, run_python
-from benchmarks import captioning, distillation, git_teacher, scaling, startup, training
+from benchmarks import captioning, distillation, git_teacher, scaling, scaling_parts, startup, training
 from benchmarks.raw_data import write_raw
 from benchmarks.side_by_side import Row, table
 from captioner.folder import Captioner, captioner_config, save_captioner
+from scoring import costs
 from sources.raw_captions import RawCaptions
 from sources.reading import read_captions
 from sources.shapes import draw_shapes
@@ -39,6 +42,13 @@ def raw(source, tmp_path_factory):
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     return str(save_tiny_vit(tmp_path_factory.mktemp("encoder")))
+
+
+@pytest.fixture(autouse=True)
+def small_products():
+    """Measuring the machine's matrix products takes seconds otherwise."""
+    with in_folder(Path.cwd()):
+        yield
 
 
 def rows_of(path):
@@ -108,8 +118,17 @@ def test_captioning_measures_every_piece_on_captions_of_one_length(source, encod
     assert all(value > 0 for row in rows for value in (*row["ours"], *row["peer"]))
 
 
+def one_turn(sides, repeats):
+    """in_turn() without the round that fills caches."""
+    seconds = {}
+    for name, work in sides.items():
+        started = time.perf_counter()
+        work()
+        seconds[name] = [time.perf_counter() - started]
+    return seconds
+
+
 def test_startup_measures_one_caption_from_cold(source, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (model, image_processor), tokenizer, settings = tiny_model(), tiny_tokenizer(), tiny_settings()
     captioner = Captioner(
         model, tokenizer, image_processor, captioner_config(model, tokenizer, settings.to_dict(), epoch=1)
@@ -117,6 +136,7 @@ def test_startup_measures_one_caption_from_cold(source, tmp_path, monkeypatch):
     save_captioner(captioner, tmp_path / "best", epoch=1, extra_files={})
     picture = str(source.image_dir / "000000.png")
     flags = ["--checkpoint", str(tmp_path / "best"), "--picture", picture, "--repeats", "1"]
+    monkeypatch.setattr(startup, "in_turn", one_turn)
     startup.main([*flags, "--output", str(tmp_path / "startup.json")])
     [row] = rows_of(tmp_path / "startup.json")
     assert row["unit"] == "s" and row["ratio"][0] > 0
@@ -138,9 +158,20 @@ def test_imports_are_summed_up_by_package():
 
 
 def test_scaling_measures_sizes_in_processes_of_their_own(raw, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    asked, run_process = [], scaling.run_python
+
+    def run(name, *command, cwd):
+        """A process for training; the other parts here, each is asked for in the same way."""
+        asked.append(name)
+        assert command[:3] == ("-m", "benchmarks.scaling_parts", name)
+        if name == "train":
+            return run_process(name, *command, cwd=cwd)
+        return call(scaling_parts.main, *command[2:], cwd=cwd)
+
+    monkeypatch.setattr(scaling, "run_python", run)
     flags = ["--raw-dir", str(raw), "--times", "1", "--captions", "800", "--steps", "2", "--work-dir", str(tmp_path)]
     scaling.main([*flags, "--plot", str(tmp_path / "scaling.png"), "--output", str(tmp_path / "scaling.json")])
+    assert asked == ["write", "prepare", "train", "write", "tokenizer", "prepare"]
     size, captions = rows_of(tmp_path / "scaling.json")
     assert (size["pictures"], size["captions"], captions["captions"]) == (80, 400, 800)
     assert min(size[key] for key in scaling.SIZES) > 0 and min(captions[key] for key in scaling.CAPTIONS) > 0
@@ -161,18 +192,19 @@ def test_the_peer_learns_from_the_pairs_of_ours_alone(raw, encoder, tmp_path):
     assert torch.equal(rows[number]["pixel_values"], ours[number]["image"])
 
 
-def test_kinds_of_distillation_stand_beside_the_student_alone(raw, encoder, tmp_path, monkeypatch, capsys):
+def test_kinds_of_distillation_stand_beside_the_student_alone(raw, encoder, git, tmp_path, monkeypatch, capsys):
+    git = str(git)
     monkeypatch.chdir(tmp_path)
     small = {**TINY, "NUM_EPOCHS": 1, "DISTILL_TOP_K": 16, "ENCODER_IMAGE_SIZE": 32, "NUM_VALIDATION_CAPTIONS": 4}
     small = {name: value for name, value in small.items() if not name.startswith(("SHAPES", "SCRATCH"))}
-    teacher = make_plain(tmp_path / "git")
+    monkeypatch.setattr(costs, "peak_of_own_process", lambda *_: 1)
     arguments = [
         "--raw-dir",
         str(raw),
         "--encoder",
         encoder,
         "--teacher",
-        str(teacher),
+        git,
         "--seeds",
         "1",
         "--kinds",
@@ -193,4 +225,4 @@ def test_kinds_of_distillation_stand_beside_the_student_alone(raw, encoder, tmp_
     distillation.main(arguments)
     table = capsys.readouterr().out
     assert "| alone " in table and "| logits" in table
-    assert compared == ["--compare", str(teacher), "checkpoints/distillation/logits-1/best"]
+    assert compared == ["--compare", git, "checkpoints/distillation/logits-1/best"]

@@ -1,13 +1,11 @@
 """Captioners that choose each token together: the mean of what they say, whoever asks, and who may join."""
 
-import contextlib
 import shutil
 
 import pytest
 import torch
-from in_process import call
+from in_process import call, train
 from PIL import Image
-from taught import train
 from tiny import save_tiny_vit, tiny_model, tiny_tokenizer
 
 import evaluate
@@ -18,6 +16,7 @@ from captioner.ensemble import Ensemble, check_members, equal, load_captioners
 from captioner.folder import Captioner
 from captioner.places import members
 from networks.decoding_options import DecodingOptions
+from scoring import costs
 from sources.images import load_image
 
 START = 1
@@ -35,8 +34,7 @@ def trained(tmp_path_factory):
         {"RUN_NAME": "words", "VOCAB_PATH": "other.json", "MERGES_PATH": "other.txt", "VOCAB_SIZE": 280},
         {"RUN_NAME": "large", "ENCODER_MODEL_NAME": "scratch", "SCRATCH_IMAGE_SIZE": 48, "ENCODER_TRAINABLE": "all"},
     ):
-        with contextlib.chdir(folder):
-            train(**{**frozen, **changes})
+        assert train(folder, **{**frozen, **changes}).returncode == 0
     Image.new("RGB", (50, 40), "red").save(folder / "photo.png")
     return folder
 
@@ -72,7 +70,9 @@ def test_equal_encoders_run_once(trained):
     assert seen == [1]
 
 
-def test_every_script_that_captions_takes_an_ensemble(trained):
+def test_every_script_that_captions_takes_an_ensemble(trained, monkeypatch):
+    measured = costs.peak_of_own_process  # starts Python: for the ensemble alone
+    monkeypatch.setattr(costs, "peak_of_own_process", lambda of, *how: measured(of, *how) if of.name == "a+b" else 1)
     both = "checkpoints/a/best,checkpoints/b/best"
     result = call(inference.main, "photo.png", "--checkpoint", both, "--beam", 2, cwd=trained)
     assert result.returncode == 0 and result.stdout.strip()
@@ -81,8 +81,8 @@ def test_every_script_that_captions_takes_an_ensemble(trained):
     assert result.returncode == 0 and len(set(hashes)) == 2 and all(len(digits) == 12 for digits in hashes)
     result = call(evaluate.main, "--compare", "checkpoints/a/best", both, cwd=trained)
     assert result.returncode == 0 and "warning: the memory" not in result.stderr
-    [costs] = [line.split() for line in result.stdout.splitlines() if line.startswith("cost")]
-    assert costs[1:3] == ["a", "a+b"]
+    [sides] = [line.split() for line in result.stdout.splitlines() if line.startswith("cost")]
+    assert sides[1:3] == ["a", "a+b"]
     [weights] = [line.split()[4:] for line in result.stdout.splitlines() if line.startswith("weights on disk")]
     assert float(weights[2]) == pytest.approx(2, abs=0.1)
 

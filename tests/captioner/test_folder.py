@@ -1,14 +1,17 @@
 """A captioner's folder: the same captioner and config.json whichever way it came, and whole or not there."""
 
+import contextlib
 import json
 
 import pytest
 import torch
-from tiny import tiny_settings, tiny_tokenizer
+from tiny import tiny_settings
 
 from captioner.folder import load_captioner, save_captioner
 from networks.decoding_options import DecodingOptions
+from tasks.captioning import build_captioning
 from training.checkpoint import save_checkpoint
+from training.processes import OneProcess
 from training.run import start_run
 
 
@@ -16,9 +19,11 @@ from training.run import start_run
 def saved(tmp_path_factory):
     """run/ with best/ and a checkpoint of the same run after its second epoch."""
     folder = tmp_path_factory.mktemp("saved") / "run"
-    run = start_run(tiny_settings(), tiny_tokenizer(), 40, folder)
+    with contextlib.chdir(folder.parent):
+        task = build_captioning(tiny_settings(), None)
+    run = start_run(task, folder, OneProcess())
     run.progress.epoch = 2
-    save_captioner(run.captioner, folder / "best", 2, {"README.md": "a card"})
+    save_captioner(task.captioner, folder / "best", 2, {"README.md": "a card"})
     return folder, save_checkpoint(run)
 
 

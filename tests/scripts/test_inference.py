@@ -139,7 +139,7 @@ def test_what_a_user_can_get_wrong_is_one_line_without_a_traceback(trained, argu
 
 
 def test_a_repository_that_cannot_be_had_is_one_line(trained):
-    result = run("inference.py", "photos/one.png", "--checkpoint", "me/none-such", cwd=trained)
+    result = infer(trained, "photos/one.png", "--checkpoint", "me/none-such")
     assert result.returncode == 1 and "me/none-such" in result.stderr and result.stderr.count("\n") == 1
 
 
