@@ -1,4 +1,4 @@
-"""Folders that are whole under their name at every moment, whenever the process that replaces them is killed."""
+"""Files and folders that are whole under their name at every moment, whenever what replaces them fails or is killed."""
 
 import random
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from basics import files
-from basics.files import atomic_folder, exchange, recover_folder
+from basics.files import atomic_file, atomic_folder, exchange, recover_folder, write_atomically
 
 ROOT = Path(__file__).parents[2]
 SAVE_FOREVER = """
@@ -57,6 +57,15 @@ def can_exchange(folder: Path) -> bool:
     a.rmdir()
     b.rmdir()
     return possible
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_two_folders_are_exchanged_or_left_as_they_are(tmp_path):

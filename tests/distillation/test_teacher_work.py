@@ -1,12 +1,13 @@
-"""A teacher in a run: no trace of it in the captioner, resumed to the bit, its warnings, its features."""
+"""A teacher in a run: no trace of it in the captioner, resumed to the bit, its captions, warnings and features."""
 
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from taught import CPU, make_all, train
-from tiny import TINY, load_weights, same_weights
+from tiny import TINY, load_weights, same_weights, tiny_settings
 
 import inference
 from basics.errors import UserError
@@ -14,6 +15,7 @@ from basics.settings import SettingsError, load_settings
 from captioner.folder import load_captioner
 from distillation.examine import better_than_teacher
 from distillation.teacher import GenerativeImageTextTeacher, load_teacher
+from tasks.captioning import build_captioning
 
 
 def test_a_run_with_a_teacher_ends_in_a_captioner_without_it(tmp_path, git, monkeypatch, capsys):
@@ -62,6 +64,31 @@ def test_a_stopped_run_with_a_teacher_goes_on_to_the_bit(tmp_path, git, monkeypa
     train(RUN_NAME="resumed", RESUME_CHECKPOINT_PATH=steps[0], **changes)
     last = tmp_path / "checkpoints" / "resumed" / steps[-1].name
     assert same_weights(load_weights(last), load_weights(steps[-1]))
+
+
+def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch_to_epoch(git, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mixed = {"DISTILL_CAPTIONS": 0.4, "DISTILL_ALPHA": 0.0, "DISTILL_BEAMS": 2}
+    task = build_captioning(tiny_settings(DISTILL="teacher", TEACHER_MODEL_NAME=git, **mixed), None)
+    train_set = task.train.dataset
+    own = sum(map(len, train_set.references))
+    assert len(train_set) == own and len(train_set.captions) == own + len(train_set.pictures)
+    shown = []
+    for train_set.epoch in (0, 1):
+        shown.append([row["caption_number"] for row in train_set.__getitems__(list(range(own)))])
+    shares = [np.mean(np.array(row) >= own) for row in shown]
+    assert all(0.25 < share < 0.55 for share in shares) and shown[0] != shown[1]
+    assert all(train_set.image_of(c) == train_set.image_numbers[p] for row in shown for p, c in enumerate(row))
+
+
+def test_of_the_teachers_beams_the_nearest_to_the_references_is_taken(made, monkeypatch):
+    references = made.train_set.references
+    asked = iter(references)
+    monkeypatch.setattr(
+        GenerativeImageTextTeacher, "captions", lambda _, pixels, *how: [["zebra", next(asked)[0], "a"] for _ in pixels]
+    )
+    work = made.work(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0)
+    assert work.captions() == [row[0] for row in references]
 
 
 def test_a_worse_teacher_and_one_that_never_ends_are_said(made, capsys):

@@ -1,9 +1,11 @@
 """The README promises nothing that does not run."""
 
+import importlib
 import re
 import shlex
 
 import pytest
+from in_process import call
 from tiny import ROOT, TINY, flags, run
 
 from basics.errors import UserError
@@ -50,9 +52,13 @@ def test_the_quick_start_runs_as_written(tmp_path):
     section = README.split("## Quick start")[1].split("\n## ")[0]
     scripts = [shlex.split(c)[1:] for c in COMMANDS if c in section and c.startswith("python ") and ".py" in c]
     assert [s[0] for s in scripts][:2] == ["train.py", "inference.py"]
-    for script, *arguments in scripts:
+    for number, (script, *arguments) in enumerate(scripts):
         small = flags(**TINY) if script == "train.py" else []
-        assert run(script, *arguments, *small, cwd=tmp_path).returncode == 0
+        if number < 2:  # processes: training, then a caption, as one types it
+            assert run(script, *arguments, *small, cwd=tmp_path).returncode == 0
+        else:
+            main = importlib.import_module(script.removesuffix(".py")).main
+            assert call(main, *arguments, *small, cwd=tmp_path).returncode == 0
 
 
 def test_every_setting_the_readme_names_exists():

@@ -1,9 +1,8 @@
-"""A teacher's captions: mixed in, the nearest of its beams, a dataset where there were none."""
+"""teacher_captions.py: a dataset where there were no captions; and a teacher that has nothing else to give."""
 
 import json
 import shutil
 
-import numpy as np
 import pytest
 from git_folders import WORDS
 from taught import train
@@ -12,36 +11,7 @@ from transformers import AutoProcessor, BlipConfig, BlipForConditionalGeneration
 
 import teacher_captions
 from basics.errors import UserError
-from distillation.setup import prepare_teaching
-from distillation.teacher import GenerativeImageTextTeacher
 from sources.prepare import prepare
-
-
-def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch_to_epoch(made):
-    state, train_set, val_set, _ = made
-    own = len(train_set)
-    state.settings = state.settings.replace(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0, DISTILL_BEAMS=2)
-    prepare_teaching(state, train_set, val_set)
-    assert len(train_set) == own and len(train_set.captions) == own + len(train_set.names)
-    shown = []
-    for train_set.epoch in (0, 1):
-        shown.append([row["caption_number"] for row in train_set.__getitems__(list(range(own)))])
-    shares = [np.mean(np.array(row) >= own) for row in shown]
-    assert all(0.25 < share < 0.55 for share in shares) and shown[0] != shown[1]
-    assert all(train_set.image_of(c) == train_set.image_numbers[p] for row in shown for p, c in enumerate(row))
-
-
-def test_of_the_teachers_beams_the_nearest_to_the_references_is_taken(made, monkeypatch):
-    state, train_set, val_set, _ = made
-    asked = iter(range(len(train_set.names)))
-    monkeypatch.setattr(
-        GenerativeImageTextTeacher,
-        "captions",
-        lambda _, pixels, *how: [["zebra", train_set.references[next(asked)][0], "a"] for _ in pixels],
-    )
-    state.settings = state.settings.replace(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0)
-    prepare_teaching(state, train_set, val_set)
-    assert train_set.captions[len(train_set) :] == [row[0] for row in train_set.references]
 
 
 def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tmp_path, monkeypatch):

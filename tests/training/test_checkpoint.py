@@ -1,63 +1,17 @@
-"""Checkpoint files: whole or not there, safe to read, pruned by number, found again."""
+"""Going on from a checkpoint: which one is the latest, and every generator where it was."""
 
+import io
 import os
-import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_settings
 
-from basics.checkpoint_file import BEST_FILE, REQUIRED, STEP_FILE, numbered, read_checkpoint
 from basics.errors import UserError
-from basics.files import atomic_file, write_atomically
 from training.checkpoint import restore_rng, rng_state
 from training.resume import find_resume_path
-
-
-class Evil:
-    def __reduce__(self):
-        return os.system, ("touch pwned",)
-
-
-def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({name: Evil() for name in REQUIRED}, "evil.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
-    for name in ("evil.pt", "plain.pt"):
-        with pytest.raises(UserError, match=name):
-            read_checkpoint(tmp_path / name)
-    assert not (tmp_path / "pwned").exists()
-
-
-@pytest.mark.parametrize("content", ["cut short", "empty", "text", "another dict", "missing"])
-def test_a_file_that_is_no_checkpoint_is_one_clear_error(tmp_path, content):
-    path = tmp_path / "checkpoint.pt"
-    torch.save({"weights": torch.zeros(1000)}, path)
-    if content == "cut short":
-        path.write_bytes(path.read_bytes()[:2000])
-    elif content in ("empty", "text"):
-        path.write_bytes(b"" if content == "empty" else b"hello, this is no checkpoint")
-    elif content == "missing":
-        path.unlink()
-    with pytest.raises(UserError) as caught:
-        read_checkpoint(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-    with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
-        file.write(b"half")
-        raise ZeroDivisionError
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-def test_files_are_ordered_by_number_not_by_name(tmp_path):
-    for name in ("checkpoint_step_9.pt", "checkpoint_step_10.pt", "checkpoint_epoch_3_val_0.5.pt", "other.pt"):
-        (tmp_path / name).touch()
-    assert [p.name for p in numbered(tmp_path, STEP_FILE)] == ["checkpoint_step_9.pt", "checkpoint_step_10.pt"]
-    assert [p.name for p in numbered(tmp_path, BEST_FILE)] == ["checkpoint_epoch_3_val_0.5.pt"]
 
 
 def test_latest_is_the_newest_run_or_that_of_the_run_name(tmp_path):
@@ -74,12 +28,8 @@ def test_latest_is_the_newest_run_or_that_of_the_run_name(tmp_path):
 
 
 def test_every_global_generator_continues_where_it_was():
-    import random
-
-    import numpy as np
-
     state = rng_state()
-    torch.save(state, buffer := __import__("io").BytesIO())
+    torch.save(state, buffer := io.BytesIO())
     drawn = [(torch.rand(1).item(), np.random.rand(), random.random()) for _ in range(2)]
     buffer.seek(0)
     restore_rng(torch.load(buffer, weights_only=True))
