@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from basics.errors import UserError, run_script
 from basics.files import write_atomically
 from basics.settings import Settings, constants
@@ -122,8 +124,6 @@ def as_table(rows: list["Found"]) -> str:
 
 def collect(rows: Iterator["Found"], total: int, output_format: str, to_screen: bool) -> tuple[str, int]:
     """The output and the number of pictures that failed; text for the screen appears as it comes."""
-    from tqdm import tqdm
-
     good, failed, text = [], 0, ""
     for row in tqdm(rows, total=total, unit=" pictures", leave=False, disable=None if total > 1 else True):
         if row.error is not None:

@@ -13,6 +13,8 @@ import json
 import os
 from pathlib import Path
 
+from tqdm import tqdm
+
 from basics.errors import UserError, run_script
 from sources.images import ImageError, find_pictures, load_image
 
@@ -64,8 +66,6 @@ def as_line(name: str, caption: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    from tqdm import tqdm
-
     from basics.devices import pick_device  # these take seconds to import: --help needs none
     from distillation.teacher import load_teacher
 

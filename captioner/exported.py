@@ -33,7 +33,7 @@ PartFunction = Callable[..., Arrays]
 
 def read_tokenizer(vocab: Path, merges: Path) -> "Tokenizer":
     """What turns ids into text: byte-level BPE, or the WordPieces of a teacher, which have no merges."""
-    from tokenizers import Tokenizer, decoders, models
+    from tokenizers import Tokenizer, decoders, models  # said to be missing in one line, by open_onnx()
 
     if merges.read_text(encoding="utf-8").startswith("#version: wordpiece"):
         tokenizer = Tokenizer(models.WordPiece(json.loads(vocab.read_text(encoding="utf-8")), unk_token="<unk>"))

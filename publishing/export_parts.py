@@ -143,7 +143,7 @@ def with_int8_weights(model: "ModelProto") -> "ModelProto":
     arithmetic is float32 on every CPU. 8-bit convolutions (ConvInteger) left 13 of 100 captions the same, at half the
     speed; 8-bit matrix products (MatMulInteger) saved a tenth of the time and changed a few captions more.
     """
-    from onnx import ModelProto, helper, numpy_helper
+    from onnx import ModelProto, helper, numpy_helper  # not installed for everyone
 
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -195,7 +195,7 @@ def write_models(models: dict[str, "ModelProto"], folder: Path) -> None:
 
 def move_out(tensor: "TensorProto", file: BinaryIO, places: dict[bytes, int]) -> None:
     """The tensor's content goes to the file, once for all that have the same."""
-    from onnx.external_data_helper import set_external_data
+    from onnx.external_data_helper import set_external_data  # not installed for everyone
 
     content = tensor.raw_data
     if content not in places:

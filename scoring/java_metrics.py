@@ -14,7 +14,7 @@ def java_score(name: str, captions: list[str], references: list[list[str]]) -> O
     if shutil.which("java") is None:
         return "unavailable: there is no `java` on this machine"
     try:
-        from pycocoevalcap.meteor.meteor import Meteor
+        from pycocoevalcap.meteor.meteor import Meteor  # not installed for everyone
         from pycocoevalcap.spice.spice import Spice
     except ImportError:
         return "unavailable: pip install pycocoevalcap"

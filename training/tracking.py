@@ -119,7 +119,7 @@ def setup_wandb(settings: Settings, run_dir: Path) -> NoTracker:
     """
     if settings.WANDB_MODE == "off":
         return NoTracker()
-    import wandb
+    import wandb  # takes a second, and is off unless asked for
 
     try:
         wandb.setup(settings=wandb.Settings(silent=True))  # also the lines wandb prints outside of a run
@@ -160,7 +160,7 @@ def run_id(run_dir: Path) -> str:
 
 def picture(path: Path, caption: str, references: list[str]):
     """A wandb.Image, made small: samples are logged at every validation."""
-    import wandb
+    import wandb  # takes a second, and is off unless asked for
     from PIL import Image
 
     with Image.open(path) as image:
