@@ -7,7 +7,7 @@ from taught import train
 
 
 def test_a_branch_without_epochs_of_its_own_has_a_best_of_its_own(tmp_path, monkeypatch, capsys):
-    """From the last step of a run whose best/ is of another epoch: nothing is left to train, and none to bring along."""
+    """From the last step of a run whose best/ is of another epoch: nothing is left to train, nothing to bring along."""
     monkeypatch.chdir(tmp_path)
     train(RUN_NAME="a", NUM_EPOCHS=1)
     config = Path("checkpoints/a/best/config.json")
