@@ -71,6 +71,8 @@ def criterion_problems(settings: Values) -> list[str]:
         problems.append('SCST_EPOCHS raise CIDEr-D, not val_loss: BEST_METRIC must be "cider"')
     if settings.SCST_EPOCHS and not settings.GROUP_CAPTIONS:
         problems.append("SCST_EPOCHS go over pictures: GROUP_CAPTIONS must be true")
+    if settings.WARMUP_STEPS > 1 and settings.WARMUP_STEPS % 1:
+        problems.append(f"WARMUP_STEPS must be whole steps, or below 1 a share of all, got {settings.WARMUP_STEPS}")
     if settings.SCST_EPOCHS and settings.EARLY_STOPPING_PATIENCE is not None:
         problems.append("EARLY_STOPPING_PATIENCE would end the run before SCST_EPOCHS: it must be none with them")
     return problems
