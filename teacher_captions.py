@@ -16,7 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from basics.errors import UserError, run_script
-from sources.images import ImageError, find_pictures, load_image
+from sources.forms.registry import FORMS
+from sources.images import IMAGE_SUFFIXES, ImageError, find_pictures, load_image
 
 BATCH = 8  # pictures captioned at once
 START = b'{"by": "teacher_captions.py", "image": "'  # of each line: another's file is never touched
@@ -65,6 +66,22 @@ def as_line(name: str, caption: str) -> str:
     return json.dumps({"by": "teacher_captions.py", "image": name, "caption": caption}) + "\n"
 
 
+def refuse_other_captions(folder: Path) -> None:
+    """Raises UserError where the folder has captions in another form already: one of the two would be ignored."""
+    for form in FORMS:
+        others = [path for path in sorted(folder.glob(form.pattern)) if path.name != "captions.jsonl"]
+        if others and (form.pattern != "*.txt" or has_picture(others)):
+            raise UserError(
+                f"{folder} has captions already, {others[0].name}, and of two captions files one is ignored; move it "
+                "away, or mix the teacher's captions in with DISTILL_CAPTIONS"
+            )
+
+
+def has_picture(texts: list[Path]) -> bool:
+    """Whether a text file lies beside a picture of its name."""
+    return any(text.with_suffix(suffix).is_file() for text in texts for suffix in IMAGE_SUFFIXES)
+
+
 def main(argv: list[str]) -> int:
     from basics.devices import pick_device  # these take seconds to import: --help needs none
     from distillation.teacher import load_teacher
@@ -76,6 +93,7 @@ def main(argv: list[str]) -> int:
     if arguments.beam < 1:
         raise UserError("--beam must be 1 or more")
     file = folder / "captions.jsonl"
+    refuse_other_captions(folder)
     done = captioned(file)
     names = [str(path.relative_to(folder)) for path in find_pictures([str(folder)])]
     todo = [name for name in names if name not in done]

@@ -20,7 +20,8 @@ import torch
 from basics.checkpoint_file import STEP_FILE, numbered
 from basics.devices import Batch, autocast, to_device
 from basics.errors import UserError, run_script
-from basics.settings import help_text, load_settings
+from basics.setting_effects import without_effect
+from basics.settings import given_names, help_text, load_settings
 from losses.criterion import Criterion
 from publishing.hub_upload import make_uploader
 from sources.source import Source
@@ -170,6 +171,8 @@ def main(argv: list[str]) -> int:
         print(help_text(USAGE))
         return 0
     settings = load_settings(argv)
+    for line in without_effect(settings, given_names(argv)):
+        print(f"note         {line}")
     resumed = find_resumed(settings)
     if resumed:
         settings = settings_for_resume(settings, resumed)

@@ -121,6 +121,13 @@ def located(problem: str, own: set[str]) -> str:
     return f"{problem} (config.py, line {line_of(name)})" if name in own else problem
 
 
+def given_names(argv: Iterable[str]) -> set[str]:
+    """The settings that flags and the preset give, whatever their values."""
+    flags = parse_flags(list(argv), [])
+    preset = flags.pop("PRESET", None)
+    return {*flags, *({} if preset is None else read_preset(preset, []))}
+
+
 def parse_flags(argv: list[str], problems: list[str]) -> dict[str, str]:
     """["--learning-rate", "3e-4", "--augment"] -> {"LEARNING_RATE": "3e-4", "AUGMENT": "true"}."""
     flags: dict[str, str] = {}

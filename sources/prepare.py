@@ -133,6 +133,7 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
     if manifest["inputs"] == json.loads(json.dumps(inputs)):
         print(f"data         {data_path} is prepared ({manifest['source']})")
         return read_prepared(data_path)
+    refuse_other_folder(settings, manifest["inputs"].get("raw_dir"))
     changed = [name for name in {**manifest["inputs"], **inputs} if manifest["inputs"].get(name) != inputs.get(name)]
     edited = [name for name, digest in manifest["outputs"].items() if file_hash(data_path / name) != digest]
     if edited:
@@ -145,6 +146,19 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
         f"delete {settings.vocab_path} and {settings.merges_path} to train it anew)"
     )
     return None
+
+
+def refuse_other_folder(settings: Settings, before: str | None) -> None:
+    """Raises UserError where RAW_DIR is another folder than these data came from, which is still there.
+
+    Two folders would share one vocabulary, and one of them the checkpoints of the other.
+    """
+    now = Path(settings.RAW_DIR).expanduser().resolve() if settings.RAW_DIR else None
+    if now and before and Path(before).is_dir() and Path(before) != now:
+        raise UserError(
+            f"{settings.data_path} holds the data of {before}; for those of {settings.RAW_DIR} name another folder "
+            f"with --data-dir, or move {settings.data_path} away"
+        )
 
 
 def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_tokenizer: MakeTokenizer) -> PreparedData:

@@ -104,7 +104,7 @@ class Captioning:
             return Validation({"warnings": warnings} if warnings else {}, samples)
         texts, finished = [found[i][0] for i in numbers], [found[i][1].finished for i in numbers]
         measures = measure_collapse(texts, finished, [dataset.references[i] for i in numbers])
-        record = measures | {"warnings": collapse_warnings(measures) + warnings}
+        record = measures | {"warnings": collapse_warnings(measures, run.progress.global_step) + warnings}
         return Validation(record, samples, format_collapse(measures))
 
     def save_best(self, run: Run, record: dict) -> None:

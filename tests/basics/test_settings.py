@@ -35,12 +35,12 @@ def test_every_constant_has_a_flag_of_its_type():
 
 def test_all_problems_are_reported_together():
     message = problems(
-        "--lerning-rate", "1", "--decoder-heads", "7", "--num-epochs", "many", "--raw-dir", "/nowhere", "--top-p", "0"
+        "--lerning-rate", "1", "--decoder-heads", "7", "--batch-size", "many", "--raw-dir", "/nowhere", "--top-p", "0"
     )
     for part in (
         "did you mean LEARNING_RATE",
         "DECODER_EMBED_DIM (128) must be a multiple of DECODER_HEADS (7)",
-        "NUM_EPOCHS must be a whole number, got 'many'",
+        "BATCH_SIZE must be a whole number, got 'many'",
         "/nowhere is no folder here",
         "TOP_P must be above 0",
     ):
@@ -107,7 +107,7 @@ def test_an_unknown_preset_lists_the_known_ones():
 @pytest.mark.parametrize("argv", [["--preset"], ["--preset="], ["--preset", ""], ["--preset", "--augment"]])
 def test_a_preset_without_a_name_says_which_there_are(argv):
     message = problems(*argv)
-    assert message == "cannot start: --preset needs a name; known presets: flickr8k, flickr8k-distill"
+    assert message == "cannot start: --preset needs a name; known presets: flickr8k, flickr8k-distill, photos"
 
 
 def test_a_preset_within_a_preset_is_not_proposed_again(tmp_path):

@@ -14,6 +14,7 @@ from basics.settings import SettingsError, load_settings
 from captioner.folder import load_captioner
 from distillation.examine import better_than_teacher
 from distillation.teacher import GenerativeImageTextTeacher, load_teacher
+from distillation.teacher_work import check_variety
 
 
 def test_a_run_with_a_teacher_ends_in_a_captioner_without_it(tmp_path, git, monkeypatch, capsys):
@@ -125,3 +126,11 @@ def test_modules_that_are_not_there_or_do_not_run_are_named(git, tmp_path, monke
     }.items():
         with pytest.raises(UserError, match=words):
             make_all(git, DISTILL_FEATURES=pair)
+
+
+@pytest.mark.parametrize("captions", [["a dog"] * 2, ["a dog"] * 99 + ["a cat"]])
+def test_a_teacher_that_says_the_same_of_all_pictures_is_refused(captions):
+    with pytest.raises(UserError, match=f'for {len(captions)} pictures, "a dog": it would teach'):
+        check_variety(captions)
+    check_variety(["a dog"])
+    check_variety(["a dog", "a cat"] * 5)

@@ -12,18 +12,17 @@ from transformers import AutoProcessor, BlipConfig, BlipForConditionalGeneration
 
 import teacher_captions
 from basics.errors import UserError
-from distillation.setup import prepare_teaching
+from dataset import ImageTextDataset
 from distillation.teacher import GenerativeImageTextTeacher
 from sources.prepare import prepare
 
 
 def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch_to_epoch(made):
-    state, train_set, val_set, _ = made
-    own = len(train_set)
-    state.settings = state.settings.replace(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0, DISTILL_BEAMS=2)
-    prepare_teaching(state, train_set, val_set)
-    assert len(train_set) == own and len(train_set.captions) == own + len(train_set.names)
-    shown = []
+    settings, pictures = made.settings.replace(DISTILL_CAPTIONS=0.4), made.train_set.pictures
+    captions = made.work(DISTILL_CAPTIONS=0.4, DISTILL_BEAMS=2).captions()
+    train_set = ImageTextDataset(pictures, made.tokenizer, settings, mixed_in=captions)
+    own, shown = len(made.train_set), []
+    assert len(train_set) == own and len(train_set.captions) == own + len(pictures)
     for train_set.epoch in (0, 1):
         shown.append([row["caption_number"] for row in train_set.__getitems__(list(range(own)))])
     shares = [np.mean(np.array(row) >= own) for row in shown]
@@ -32,21 +31,31 @@ def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch
 
 
 def test_of_the_teachers_beams_the_nearest_to_the_references_is_taken(made, monkeypatch):
-    state, train_set, val_set, _ = made
-    asked = iter(range(len(train_set.names)))
+    references, asked = made.train_set.references, iter(range(len(made.train_set.pictures)))
     monkeypatch.setattr(
         GenerativeImageTextTeacher,
         "captions",
-        lambda _, pixels, *how: [["zebra", train_set.references[next(asked)][0], "a"] for _ in pixels],
+        lambda _, pixels, *how: [["zebra", references[next(asked)][0], "a"] for _ in pixels],
     )
-    state.settings = state.settings.replace(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0)
-    prepare_teaching(state, train_set, val_set)
-    assert train_set.captions[len(train_set) :] == [row[0] for row in train_set.references]
+    assert made.work(DISTILL_CAPTIONS=0.4).captions() == [row[0] for row in references]
+
+
+def test_a_folder_that_has_captions_in_another_form_is_left_alone(git, tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption\n")
+    with pytest.raises(UserError, match="has captions already, captions.csv, and of two captions files one is ignored"):
+        teacher_captions.main(["--teacher", str(git), "--images", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["captions.csv"]
 
 
 def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    size = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    size = {
+        "hidden_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "initializer_range": 2.0,
+    }
     special = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
     text = {**size, **special, "vocab_size": len(WORDS), "encoder_hidden_size": 24, "max_position_embeddings": 64}
     config = BlipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 16}, projection_dim=8)
