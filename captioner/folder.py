@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BaseImageProcessor
 
 from basics.checkpoint_file import read_checkpoint
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from basics.hub_files import download
 from basics.settings import up_to_date
@@ -145,6 +145,5 @@ def rebuild_model(
         model = ImageToTextModel(encoder, **architecture)
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} is damaged: its weights do not fit its architecture ({reason})") from error
+        raise UserError(f"{path} is damaged: its weights do not fit its architecture ({reason_of(error)})") from error
     return model, image_processor

@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
+from basics.files import file_hash
 from captioner.folder import Captioner, load_captioner
 from captioner.places import locate, model_type
 from distillation.alignment import target_starts
@@ -162,8 +163,7 @@ class CaptionsTeacher(Teacher):
                 tokenizer = AutoTokenizer.from_pretrained(name)
                 image_processor = AutoImageProcessor.from_pretrained(name)
         except Exception as error:  # a wrong folder fails in as many ways as there are models
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"cannot load the teacher {str(name)!r}: {reason} ({EXPECTED})") from error
+            raise UserError(f"cannot load the teacher {str(name)!r}: {reason_of(error)} ({EXPECTED})") from error
         self.model, self.image_processor = model.to(device).eval().requires_grad_(False), image_processor
         self.tokenizer = tokenizer
 
@@ -245,6 +245,5 @@ def fingerprint(path: Path) -> str:
     """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
     found = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):
-        with open(file, "rb") as content:
-            found.update(str(file.relative_to(path)).encode() + hashlib.file_digest(content, "sha256").digest())
+        found.update(str(file.relative_to(path)).encode() + bytes.fromhex(file_hash(file)))
     return found.hexdigest()[:16]

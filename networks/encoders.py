@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor
 
-from basics.errors import UserError
+from basics.errors import UserError, first_line
 from basics.settings import Settings
 from networks.encoder import ImageProcessor, VisionEncoder, quiet_transformers
 
@@ -54,9 +54,8 @@ def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcesso
             # the dtype is said because many Hub checkpoints are stored in fp16 and would load so
             backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot load the encoder {name!r}: {reason} Expected a Hub id that can be reached, a local "
+            f"cannot load the encoder {name!r}: {first_line(error)} Expected a Hub id that can be reached, a local "
             "folder with config.json and weights, or 'scratch' (--encoder-model-name)"
         ) from error
     encoder = VisionEncoder(backbone)

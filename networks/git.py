@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from networks.decoding_options import DecodingOptions
 from networks.encoder import VisionEncoder, describe_encoder, quiet_transformers, rebuild_encoder, token_shape
@@ -199,8 +199,7 @@ def load_git(name: str | Path) -> GitParts:
     except UserError:
         raise
     except Exception as error:  # a wrong folder or file fails in as many ways as there are files
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"cannot load the GIT model {str(name)!r}: {reason} ({EXPECTED})") from error
+        raise UserError(f"cannot load the GIT model {str(name)!r}: {reason_of(error)} ({EXPECTED})") from error
     check_tokenizer(parts, str(name))
     parts.model.eval().requires_grad_(False)
     return parts

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from basics.devices import autocast
+from basics.files import file_hash
 from captioner.any_captioner import AnyCaptioner
 from captioner.folder import Captioned, Captioner
 from captioner.picture_files import caption_picture_files
@@ -142,10 +143,7 @@ def checkpoint_hash(name: str) -> str:
 
 def hash_of_weights(path: Path) -> str:
     file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        return str(path)
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:12]
+    return file_hash(file)[:12] if file.is_file() else str(path)
 
 
 def evaluation_record(evaluation: Evaluation) -> dict:

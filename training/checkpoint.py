@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from basics.checkpoint_file import BEST_FILE, STEP_FILE, numbered
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 from basics.files import atomic_file, recover_folder
 from training.optimizer import restore_optimizer
 from training.resume import Resumed
@@ -84,9 +84,7 @@ def restore(run: Run, resumed: Resumed) -> None:
         )
         run.average.load_state_dict(checkpoint["average"])
     except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path} does not fit the model of these settings: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise UserError(f"{path} does not fit the model of these settings: {reason_of(error)}") from error
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
     restore_rng(checkpoint["rng"])

@@ -50,7 +50,7 @@ class Features:
         return torch.from_numpy(self.values[views, numbers])
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "shape": self.shape}  # the map same_batch stays in its process
+        return {"path": self.path, "shape": self.shape}  # the map itself stays in its process
 
 
 class Views(Dataset):
