@@ -12,9 +12,13 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from basics.errors import UserError, run_script
 from sources.images import ImageError, find_pictures, load_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BATCH = 8  # pictures captioned at once
 START = b'{"by": "teacher_captions.py", "image": "'  # of each line: another's file is never touched
@@ -80,7 +84,7 @@ def main(argv: list[str]) -> int:
     names = [str(path.relative_to(folder)) for path in find_pictures([str(folder)])]
     todo = [name for name in names if name not in done]
     teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
-    left_out = []
+    left_out: list[str] = []
     with (
         open(file, "a", encoding="utf-8") as output,
         tqdm(
@@ -107,7 +111,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list]:
+def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list["Image"]]:
     """The names and pictures that can be read; what cannot is added to left_out."""
     good, images = [], []
     for name in names:

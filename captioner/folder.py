@@ -12,12 +12,12 @@ nothing else to load.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import BaseImageProcessor
 
 from basics.checkpoint_file import read_checkpoint
 from basics.errors import UserError, reason_of
@@ -26,22 +26,24 @@ from basics.hub_files import download
 from basics.settings import up_to_date
 from captioner.places import EXPECTED, on_this_machine
 from model import ImageToTextModel
+from networks.decoder import PictureModel
 from networks.decoding_options import DecodingOptions
-from networks.encoder import describe_encoder, prepare_pixels, rebuild_encoder
+from networks.encoder import ImageProcessor, describe_encoder, prepare_pixels, rebuild_encoder
 from networks.search import Caption, generate
 from tokenizer import CaptionTokenizer
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
 Captioned = tuple[str, Caption]  # a caption as text, and its tokens and score
+M = TypeVar("M", bound=PictureModel[Any])
 
 
 @dataclass
-class Captioner:
+class ModelCaptioner(Generic[M]):
     """What it takes to caption a picture; `config` is the content of config.json, wherever the captioner came from."""
 
-    model: ImageToTextModel  # or an Ensemble in its place
+    model: M
     tokenizer: CaptionTokenizer
-    image_processor: BaseImageProcessor
+    image_processor: ImageProcessor
     config: dict
 
     @property
@@ -61,6 +63,10 @@ class Captioner:
         captions = generate(self.model, image_tokens, self.tokenizer, options)
         self.model.train(was_training)
         return [[(self.tokenizer.decode(c.tokens), c) for c in row] for row in captions]
+
+
+class Captioner(ModelCaptioner[ImageToTextModel]):
+    """A captioner of one model, as train.py makes them; the others are ensembles of such."""
 
 
 def captioner_config(model: ImageToTextModel, tokenizer: CaptionTokenizer, settings: dict, epoch: int) -> dict:
@@ -138,7 +144,7 @@ def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
 
 def rebuild_model(
     path: Path, architecture: dict, encoder_files: dict[str, str], weights: dict[str, torch.Tensor]
-) -> tuple[ImageToTextModel, BaseImageProcessor]:
+) -> tuple[ImageToTextModel, ImageProcessor]:
     """The model with its weights, and its preprocessing. Raises UserError where they do not belong together."""
     try:
         encoder, image_processor = rebuild_encoder(encoder_files)

@@ -4,6 +4,7 @@ encoder, image_processor = load_encoder(settings)   # ENCODER_MODEL_NAME: a name
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,9 +29,8 @@ def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
     )
     encoder = VisionEncoder(AutoModel.from_config(config))
     with torch.no_grad():
-        encoder.backbone.embeddings.position_embeddings[0, 1:] = position_waves(
-            side // config.patch_size, config.hidden_size
-        )
+        positions = encoder.get_parameter("backbone.embeddings.position_embeddings")
+        positions[0, 1:] = position_waves(side // config.patch_size, config.hidden_size)
     return encoder, ViTImageProcessor(size={"height": side, "width": side})
 
 
@@ -71,12 +71,22 @@ def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcesso
     return encoder, image_processor
 
 
-def squashing_processor(encoder: VisionEncoder, image_processor: ImageProcessor, side: int) -> ImageProcessor:
+class ResizingProcessor(ImageProcessor, Protocol):
+    """One of transformers that resizes and crops."""
+
+    size: dict[str, int]
+    do_resize: bool
+    do_center_crop: bool
+
+
+def squashing_processor(encoder: VisionEncoder, image_processor: ResizingProcessor, side: int) -> ImageProcessor:
     """The same preprocessing for whole pictures of one size: no cropping, which loses what captions speak of."""
     config = encoder.backbone.config
     if hasattr(config, "pretrained_cfg"):  # timm's, where the encoder's own config.json describes the preprocessing
         config.pretrained_cfg |= {"input_size": [3, side, side], "crop_pct": 1.0, "crop_mode": "squash"}
-        return type(image_processor)(config.pretrained_cfg, config.architecture)
+        from transformers import TimmWrapperImageProcessor  # imports timm, which no other encoder needs
+
+        return TimmWrapperImageProcessor(config.pretrained_cfg, config.architecture)
     image_processor.size = {"height": side, "width": side}
     image_processor.do_resize, image_processor.do_center_crop = True, False
     return image_processor

@@ -23,8 +23,9 @@ def clip_score(model_name: str, paths: list[Path], captions: list[str], device: 
     """2.5 * max(cosine of picture and caption, 0)."""
     try:
         with quiet_transformers():
-            model = CLIPModel.from_pretrained(model_name, dtype=torch.float32).to(device).eval()
+            model = CLIPModel.from_pretrained(model_name, dtype=torch.float32).eval()
             processor = AutoProcessor.from_pretrained(model_name)
+            model.to(device)  # type: ignore[arg-type]  # the annotation of its to() loses self
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
         return f"unavailable: CLIP_SCORE_MODEL_NAME {model_name} cannot be loaded: {reason_of(error)}"
     per_image = []

@@ -28,6 +28,8 @@ from scoring.metrics import Scores, score_captions
 from scoring.penn_treebank import words
 from sources.pictures import Pictures, leave_out
 
+BATCH = 32  # prepared pictures captioned at once
+
 
 @dataclass
 class Evaluation:
@@ -68,11 +70,10 @@ def evaluate_pixels(
     options: DecodingOptions,
     precision: torch.dtype,
     checkpoint: str,
-    batch_size: int = 32,
 ) -> Evaluation:
     """The same where pixels are prepared already: read(numbers) gives those of pictures by number."""
     with autocast(captioner.device, precision):
-        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, batch_size)
+        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, BATCH)
     return score_evaluation(captions, pictures, options, precision, checkpoint)
 
 
@@ -81,7 +82,7 @@ def caption_all(
     read: Callable[[list[int]], Tensor],
     numbers: list[int],
     options: DecodingOptions,
-    batch_size: int = 32,
+    batch_size: int,
 ) -> list[Captioned]:
     """The best caption of each picture by number; read(numbers) gives what the model encodes."""
     found = []

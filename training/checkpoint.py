@@ -108,13 +108,19 @@ def bring_best(run: Run, best: Path) -> None:
 
 def rng_state() -> dict:
     """States of every global generator a model or library may draw from, as plain types and tensors."""
-    name, keys, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [
+            numpy["bit_generator"],
+            torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
+            numpy["state"]["pos"],
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
         "python": [version, list(internal), gauss],
     }
 
