@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from basics.errors import UserError, run_script
 from sources.images import ImageError, find_pictures, load_image
 
@@ -68,11 +70,6 @@ def as_line(name: str, caption: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    from tqdm import tqdm
-
-    from basics.devices import pick_device  # these take seconds to import: --help needs none
-    from distillation.teacher import load_teacher
-
     arguments = parse_arguments(argv)
     folder = Path(arguments.images)
     if not folder.is_dir():
@@ -81,6 +78,9 @@ def main(argv: list[str]) -> int:
         raise UserError("--beam must be 1 or more")
     file = folder / "captions.jsonl"
     done = captioned(file)
+    from basics.devices import pick_device  # torch and transformers take seconds to import: after what needs neither
+    from distillation.teacher import load_teacher
+
     names = [str(path.relative_to(folder)) for path in find_pictures([str(folder)])]
     todo = [name for name in names if name not in done]
     teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
