@@ -29,8 +29,7 @@ from networks.decoding_options import DecodingOptions
 from sources.images import find_pictures
 
 if TYPE_CHECKING:
-    from captioner.folder import Captioner
-    from captioner.picture_files import Found
+    from captioner.picture_files import Found, PictureCaptioner
 
 STARTED = time.perf_counter()
 
@@ -157,12 +156,13 @@ def decoding_options(arguments: argparse.Namespace) -> DecodingOptions:
     return options
 
 
-def load(checkpoint: str, device: str | None) -> "Captioner":
+def load(checkpoint: str, device: str | None) -> "PictureCaptioner":
     """One captioner or an ensemble, on its device."""
     from basics.devices import pick_device  # torch takes seconds to import: after what can go wrong without it
 
     place = pick_device(device)
-    hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
+    # timm would import it where it is installed, for a second
+    hidden = sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]  # None hides a module, says importlib
     from captioner.ensemble import load_captioners  # and so does transformers
 
     if hidden is None:

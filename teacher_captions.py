@@ -12,12 +12,16 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from basics.errors import UserError, run_script
 from sources.forms.registry import FORMS
 from sources.images import IMAGE_SUFFIXES, ImageError, find_pictures, load_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BATCH = 8  # pictures captioned at once
 START = b'{"by": "teacher_captions.py", "image": "'  # of each line: another's file is never touched
@@ -83,9 +87,6 @@ def has_picture(texts: list[Path]) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    from basics.devices import pick_device  # these take seconds to import: --help needs none
-    from distillation.teacher import load_teacher
-
     arguments = parse_arguments(argv)
     folder = Path(arguments.images)
     if not folder.is_dir():
@@ -95,10 +96,13 @@ def main(argv: list[str]) -> int:
     file = folder / "captions.jsonl"
     refuse_other_captions(folder)
     done = captioned(file)
+    from basics.devices import pick_device  # torch and transformers take seconds to import: after what needs neither
+    from distillation.teacher import load_teacher
+
     names = [str(path.relative_to(folder)) for path in find_pictures([str(folder)])]
     todo = [name for name in names if name not in done]
     teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
-    left_out = []
+    left_out: list[str] = []
     with (
         open(file, "a", encoding="utf-8") as output,
         tqdm(
@@ -125,7 +129,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list]:
+def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list["Image"]]:
     """The names and pictures that can be read; what cannot is added to left_out."""
     good, images = [], []
     for name in names:

@@ -23,7 +23,7 @@ from basics.errors import UserError, run_script
 from basics.setting_effects import without_effect
 from basics.settings import given_names, help_text, load_settings
 from losses.criterion import Criterion
-from publishing.hub_upload import make_uploader
+from publishing.hub_upload import NoUpload, make_uploader
 from sources.source import Source
 from tasks.registry import build_task
 from training.checkpoint import restore, save_checkpoint
@@ -61,7 +61,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: NoTracker, stop: St
         # clip and step
         run.scaler.unscale_(run.optimizer)
         norm = processes.clip(run.model, settings.GRADIENT_CLIP_NORM or math.inf)
-        learning_rate = run.scheduler.get_last_lr()[0]  # the decoder's; the encoder may have its own
+        learning_rate = float(run.scheduler.get_last_lr()[0])  # the decoder's; the encoder may have its own
         stop_if_not_finite(run, loss_sum, norm, learning_rate)
         run.scaler.step(run.optimizer)
         run.scaler.update()
@@ -85,7 +85,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: NoTracker, stop: St
         "global_step": progress.global_step,
         **criterion.record(progress.loss_sum / progress.num_tokens),
         "val_loss": None,
-        "learning_rate": run.scheduler.get_last_lr()[0],
+        "learning_rate": float(run.scheduler.get_last_lr()[0]),
         "seconds": round(progress.seconds, 1),
         "examples_per_second": round(progress.num_pairs / progress.seconds, 1),
     }
@@ -127,7 +127,7 @@ def stop_if_not_finite(run: Run, loss_sum: float, norm: float, learning_rate: fl
     )
 
 
-def fit(run: Run, tracker: NoTracker, uploader, stop: StopSignal) -> None:
+def fit(run: Run, tracker: NoTracker, uploader: NoUpload, stop: StopSignal) -> None:
     """Train and validate epoch by epoch until all are done or patience runs out."""
     task, progress, settings = run.task, run.progress, run.settings
     evaluate(run, task.val, task.val_criterion, stop, num_batches=2)  # what breaks here would break after an epoch

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -108,7 +108,7 @@ def open_onnx(folder: Path | str) -> ExportedCaptioner:
         ]
         return ExportedCaptioner(folder, *(partial(run_session, session) for session in sessions))
     except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
-        raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"{folder} is damaged: {reason_of(error)}") from error
 
 
 def run_session(session: "InferenceSession", *arrays: np.ndarray) -> Arrays:

@@ -11,7 +11,7 @@ and the pictures, so nothing is used for what it was not made from; the teacher 
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -97,7 +97,7 @@ class TeacherWork:
         print(f"captions     {total:,} of the teacher, {distinct:.0%} distinct, {cache.path}{took(started)}")
         return found
 
-    def candidates(self, done: int) -> Iterator[tuple[range, list[list[str]]]]:
+    def candidates(self, done: int) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
         """Numbers of training pictures and the teacher's beams for each."""
         beams, teacher = self.settings.DISTILL_BEAMS, self.teacher
         for numbers in in_parts(range(done, len(self.train))):

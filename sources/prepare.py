@@ -6,7 +6,6 @@ Writes DATA_DIR/<DATASET>/: captions.json ({"image file name": ["caption", ...]}
 dataset.json (where the images lie and what all was made from) and bad_images.txt.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from basics.errors import UserError
-from basics.files import write_atomically
+from basics.errors import UserError, first_line
+from basics.files import file_hash, write_atomically
 from basics.settings import Settings
 from sources.archives import stamps
 from sources.data_report import EncodesCaptions, data_report, format_report
@@ -99,9 +98,8 @@ def download_flickr30k(repo_id: str) -> Path:
     try:
         paths = [Path(hf_hub_download(repo_id, name, repo_type="dataset")) for name in HUB_FILES]
     except Exception as error:  # its errors have no common base: HTTP, cache, names
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot download {repo_id} ({reason}); put {' and '.join(HUB_FILES)}, or another form "
+            f"cannot download {repo_id} ({first_line(error)}); put {' and '.join(HUB_FILES)}, or another form "
             "of Flickr30k, into a folder and name it with --raw-dir"
         ) from error
     return paths[0].parent
@@ -114,11 +112,6 @@ def input_settings(settings: Settings) -> dict:
 def fingerprints(files: list[Path]) -> list[list]:
     """[name, size, hash] of each caption file: what a change is noticed by."""
     return [[path.name, path.stat().st_size, file_hash(path)] for path in files]
-
-
-def file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:

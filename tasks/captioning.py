@@ -214,7 +214,7 @@ def choose_tokenizer(
     """That of FINETUNE_FROM, the teacher's where TOKENIZER says so, or a BPE of the training captions."""
     if origin:
         return origin.tokenizer
-    if settings.TOKENIZER == "teacher":
+    if teacher and settings.TOKENIZER == "teacher":
         return teacher.loaded.caption_tokenizer
     return build_tokenizer(settings, training_captions)
 
@@ -246,7 +246,7 @@ def build_model(
     model = make_model(encoder, image_processor, tokenizer, settings).to(device)
     if origin:
         model.load_state_dict(origin.model.state_dict())
-    if settings.DISTILL == "teacher" and settings.DISTILL_FEATURES:
+    if teacher and settings.DISTILL == "teacher" and settings.DISTILL_FEATURES:
         add_projector(model, image_processor, teacher.loaded, settings)
     return model, image_processor
 
@@ -280,8 +280,8 @@ def build_loaders(
         cached_features(model.encoder, pictures, settings, device, dtype) if settings.CACHE_FEATURES else None
         for pictures in (train, val)
     ]
-    distill = settings.DISTILL == "teacher"
-    work = TeacherWork(teacher, train, val, tokenizer, settings, dtype) if distill else None
+    taught = teacher if settings.DISTILL == "teacher" else None  # else it only lends its vocabulary
+    work = TeacherWork(taught, train, val, tokenizer, settings, dtype) if taught else None
     captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
     train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)
     val_set = ImageTextDataset(val, tokenizer, settings, features=features[1])
@@ -292,6 +292,6 @@ def build_loaders(
         tokenizer,
         PairLoader(train_set, settings, tokenizer.pad_id, shuffle=True),
         soft_targets,
-        teacher.loaded if distill and settings.DISTILL_FEATURES else None,
+        taught.loaded if taught and settings.DISTILL_FEATURES else None,
     )
     return ingredients, PairLoader(val_set, settings, tokenizer.pad_id, shuffle=False), findings

@@ -52,7 +52,7 @@ def learning_rate_factor(step: int, warmup: int, steps: int, schedule: str) -> f
 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, scheduler: LambdaLR, optimizer_state: dict, scheduler_state: dict
-):
+) -> None:
     """Load moments and step from a checkpoint, while learning rates, decay and betas stay those of today's settings.
 
     With unchanged settings the values are the checkpoint's own, to the bit.

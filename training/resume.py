@@ -74,7 +74,7 @@ def choose_folder(settings: Settings, resumed: Resumed | None) -> Path:
 
 
 def number_of(path: Path) -> int:
-    return int(STEP_FILE.fullmatch(path.name)[1])
+    return int(path.stem.removeprefix("checkpoint_step_"))
 
 
 def settings_for_resume(settings: Settings, resumed: Resumed) -> Settings:
