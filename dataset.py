@@ -21,7 +21,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class SplitPictures:
         return [self.image_dir / name for name in self.names]
 
     @property
-    def augmentation(self) -> list | None:
+    def augmentation(self) -> list[int] | None:
         """What decides the views of a picture."""
         return [self.seed, self.mirror] if self.augment else None
 
@@ -92,8 +92,17 @@ class ViewReader(Protocol):
         ...
 
 
-class ImageTextDataset(Dataset):
-    """Pairs (image, caption) of one split; rows are {"image", "image_number", "caption_number", "tokens"}.
+class Row(TypedDict):
+    """A pair as it is read; pairs of one image in a batch share its tensor."""
+
+    image: Tensor
+    image_number: int
+    caption_number: int
+    tokens: np.ndarray
+
+
+class ImageTextDataset(Dataset[Row]):
+    """Pairs (image, caption) of one split.
 
     features: read instead of pictures. mixed_in: one more caption an image; that of image i gets the number
     len(self) + i and is shown at the share DISTILL_CAPTIONS in the place of the others.
@@ -120,10 +129,10 @@ class ImageTextDataset(Dataset):
     def __len__(self) -> int:
         return len(self.image_numbers)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> Row:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: list[int]) -> list[dict]:
+    def __getitems__(self, indices: list[int]) -> list[Row]:
         """Rows of a whole batch, where each different image is read once."""
         numbers = self.image_numbers[indices].tolist()
         different = list(dict.fromkeys(numbers))
@@ -141,7 +150,7 @@ class ImageTextDataset(Dataset):
 
     def captions_by_image(self) -> list[list[int]]:
         """The numbers of each image's captions, the one mixed in last."""
-        numbers = [[] for _ in self.references]
+        numbers: list[list[int]] = [[] for _ in self.references]
         for caption in range(len(self.captions)):
             numbers[self.image_of(caption)].append(caption)
         return numbers
@@ -171,7 +180,7 @@ def cut(ids: list[int], max_seq_len: int) -> list[int]:
     return ids if len(ids) <= max_seq_len else [*ids[: max_seq_len - 1], ids[-1]]
 
 
-def augment(image: Image.Image, seed: tuple[int, ...], mirror: bool = False) -> Image.Image:
+def augment(image: Image.Image, seed: tuple[int, ...], mirror: bool) -> Image.Image:
     """A random crop of at least 80% of the area and light colour jitter, the same for the same seed.
 
     mirror: half of the pictures left to right, for captions that do not say left and right.
@@ -186,9 +195,9 @@ def augment(image: Image.Image, seed: tuple[int, ...], mirror: bool = False) -> 
         return v2.RandomHorizontalFlip(0.5 if mirror else 0.0)(image)
 
 
-def collate_fn(rows: list[dict], pad_id: int) -> Batch:
+def collate_fn(rows: list[Row], pad_id: int) -> Batch:
     """Rows of ImageTextDataset -> the batch described above, padded to its longest caption."""
-    first_row = {}  # image number -> position among the batch's images
+    first_row: dict[int, tuple[int, Tensor]] = {}  # image number -> position among the batch's images
     for row in rows:
         first_row.setdefault(row["image_number"], (len(first_row), row["image"]))
     longest = max(len(row["tokens"]) for row in rows)
@@ -209,13 +218,13 @@ def collate_fn(rows: list[dict], pad_id: int) -> Batch:
     return batch if torch.equal(image_index, even) else {**batch, "image_index": image_index}
 
 
-class CaptionBatchSampler(Sampler):
+class CaptionBatchSampler(Sampler[list[int]]):
     """Batches of pair indices; the order depends on seed and epoch alone, and `start_batch` skips what was done.
 
     grouped keeps an image's captions side by side, so that most of a batch shares its images.
     """
 
-    def __init__(self, image_numbers: np.ndarray, batch_size: int, *, seed: int = 0, grouped: bool, shuffle: bool):
+    def __init__(self, image_numbers: np.ndarray, batch_size: int, *, seed: int, grouped: bool, shuffle: bool):
         self.image_numbers, self.batch_size, self.seed = image_numbers, batch_size, seed
         self.grouped, self.shuffle = grouped, shuffle
         self.epoch = self.start_batch = 0

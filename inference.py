@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from basics.errors import UserError, run_script
 from basics.files import write_atomically
 from basics.settings import Settings, constants
@@ -27,8 +29,7 @@ from networks.decoding_options import DecodingOptions
 from sources.images import find_pictures
 
 if TYPE_CHECKING:
-    from captioner.folder import Captioner
-    from captioner.picture_files import Found
+    from captioner.picture_files import Found, PictureCaptioner
 
 STARTED = time.perf_counter()
 
@@ -122,8 +123,6 @@ def as_table(rows: list["Found"]) -> str:
 
 def collect(rows: Iterator["Found"], total: int, output_format: str, to_screen: bool) -> tuple[str, int]:
     """The output and the number of pictures that failed; text for the screen appears as it comes."""
-    from tqdm import tqdm
-
     good, failed, text = [], 0, ""
     for row in tqdm(rows, total=total, unit=" pictures", leave=False, disable=None if total > 1 else True):
         if row.error is not None:
@@ -157,12 +156,13 @@ def decoding_options(arguments: argparse.Namespace) -> DecodingOptions:
     return options
 
 
-def load(checkpoint: str, device: str | None) -> "Captioner":
+def load(checkpoint: str, device: str | None) -> "PictureCaptioner":
     """One captioner or an ensemble, on its device."""
     from basics.devices import pick_device  # torch takes seconds to import: after what can go wrong without it
 
     place = pick_device(device)
-    hidden = sys.modules.setdefault("wandb", None)  # timm would import it where it is installed, for a second
+    # timm would import it where it is installed, for a second
+    hidden = sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]  # None hides a module, says importlib
     from captioner.ensemble import load_captioners  # and so does transformers
 
     if hidden is None:

@@ -9,6 +9,8 @@ Shapes: U images, B captions (several may belong to one image), S image tokens, 
 C decoder width, V vocabulary.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,15 +25,18 @@ from tokenizer import Tokenizer
 class ImageToTextModel(TrainableModel):
     """Encoder -> projection -> decoder; `architecture` holds the arguments it was made with.
 
-    encoder is any module (U, 3, H, W) -> (U, S, encoder_embed_dim), decoder a name of networks/decoders.py,
+    encoder makes (U, S, encoder_embed_dim) of (U, 3, H, W), decoder is a name of networks/decoders.py,
     decoder_sizes its sizes, each with the prefix "decoder_".
     """
 
-    decoder: Decoder
+    encoder: VisionEncoder
+    projection: nn.Sequential
+    decoder: Decoder[Any]
+    training_only: nn.ModuleDict
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: VisionEncoder,
         encoder_embed_dim: int,
         *,
         decoder: str = "transformer",
@@ -106,7 +111,7 @@ def make_model(
     encoder: VisionEncoder, image_processor: ImageProcessor, tokenizer: Tokenizer, settings: Settings
 ) -> ImageToTextModel:
     """A fresh decoder of DECODER over the encoder, as the settings have it. Raises UserError."""
-    sizes = find_decoder(settings.DECODER).sizes(settings)
+    sizes: dict[str, Any] = find_decoder(settings.DECODER).sizes(settings)
     return ImageToTextModel(
         encoder,
         token_shape(encoder, image_processor)[1],

@@ -12,9 +12,16 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from basics.errors import UserError, run_script
-from sources.images import ImageError, find_pictures, load_image
+from sources.forms.registry import FORMS
+from sources.images import IMAGE_SUFFIXES, ImageError, find_pictures, load_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BATCH = 8  # pictures captioned at once
 START = b'{"by": "teacher_captions.py", "image": "'  # of each line: another's file is never touched
@@ -63,12 +70,23 @@ def as_line(name: str, caption: str) -> str:
     return json.dumps({"by": "teacher_captions.py", "image": name, "caption": caption}) + "\n"
 
 
+def refuse_other_captions(folder: Path) -> None:
+    """Raises UserError where the folder has captions in another form already: one of the two would be ignored."""
+    for form in FORMS:
+        others = [path for path in sorted(folder.glob(form.pattern)) if path.name != "captions.jsonl"]
+        if others and (form.pattern != "*.txt" or has_picture(others)):
+            raise UserError(
+                f"{folder} has captions already, {others[0].name}, and of two captions files one is ignored; move it "
+                "away, or mix the teacher's captions in with DISTILL_CAPTIONS"
+            )
+
+
+def has_picture(texts: list[Path]) -> bool:
+    """Whether a text file lies beside a picture of its name."""
+    return any(text.with_suffix(suffix).is_file() for text in texts for suffix in IMAGE_SUFFIXES)
+
+
 def main(argv: list[str]) -> int:
-    from tqdm import tqdm
-
-    from basics.devices import pick_device  # these take seconds to import: --help needs none
-    from distillation.teacher import load_teacher
-
     arguments = parse_arguments(argv)
     folder = Path(arguments.images)
     if not folder.is_dir():
@@ -76,11 +94,15 @@ def main(argv: list[str]) -> int:
     if arguments.beam < 1:
         raise UserError("--beam must be 1 or more")
     file = folder / "captions.jsonl"
+    refuse_other_captions(folder)
     done = captioned(file)
+    from basics.devices import pick_device  # torch and transformers take seconds to import: after what needs neither
+    from distillation.teacher import load_teacher
+
     names = [str(path.relative_to(folder)) for path in find_pictures([str(folder)])]
     todo = [name for name in names if name not in done]
     teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
-    left_out = []
+    left_out: list[str] = []
     with (
         open(file, "a", encoding="utf-8") as output,
         tqdm(
@@ -107,7 +129,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list]:
+def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list["Image"]]:
     """The names and pictures that can be read; what cannot is added to left_out."""
     good, images = [], []
     for name in names:

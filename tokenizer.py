@@ -77,7 +77,7 @@ class CaptionTokenizer:
 
     def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]] | None, lowercase: bool):
         self.vocab, self.lowercase = vocab, lowercase
-        self.merges = None if merges is None else [tuple(pair) for pair in merges]
+        self.merges = None if merges is None else [(first, second) for first, second in merges]
         missing = [token for token in SPECIAL_TOKENS if token not in vocab]
         if missing:
             raise UserError(f"the vocabulary lacks {' '.join(missing)}; expected a vocab.json written by this project")
@@ -138,7 +138,8 @@ class CaptionTokenizer:
         try:
             vocab = json.loads(Path(vocab_path).read_text(encoding="utf-8"))
             lines = Path(merges_path).read_text(encoding="utf-8").splitlines()
-            merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+            pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+            merges = [(first, second) for first, second in pairs]
             return cls(vocab, None if lines[:1] == [WORDPIECE] else merges, lowercase)
         except UserError as error:
             raise UserError(f"{vocab_path}: {error}") from None

@@ -20,9 +20,10 @@ import torch
 from basics.checkpoint_file import STEP_FILE, numbered
 from basics.devices import Batch, autocast, to_device
 from basics.errors import UserError, run_script
-from basics.settings import help_text, load_settings
+from basics.setting_effects import without_effect
+from basics.settings import given_names, help_text, load_settings
 from losses.criterion import Criterion
-from publishing.hub_upload import make_uploader
+from publishing.hub_upload import NoUpload, make_uploader
 from sources.source import Source
 from tasks.registry import build_task
 from training.checkpoint import restore, save_checkpoint
@@ -60,7 +61,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: NoTracker, stop: St
         # clip and step
         run.scaler.unscale_(run.optimizer)
         norm = processes.clip(run.model, settings.GRADIENT_CLIP_NORM or math.inf)
-        learning_rate = run.scheduler.get_last_lr()[0]  # the decoder's; the encoder may have its own
+        learning_rate = float(run.scheduler.get_last_lr()[0])  # the decoder's; the encoder may have its own
         stop_if_not_finite(run, loss_sum, norm, learning_rate)
         run.scaler.step(run.optimizer)
         run.scaler.update()
@@ -84,7 +85,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: NoTracker, stop: St
         "global_step": progress.global_step,
         **criterion.record(progress.loss_sum / progress.num_tokens),
         "val_loss": None,
-        "learning_rate": run.scheduler.get_last_lr()[0],
+        "learning_rate": float(run.scheduler.get_last_lr()[0]),
         "seconds": round(progress.seconds, 1),
         "examples_per_second": round(progress.num_pairs / progress.seconds, 1),
     }
@@ -126,7 +127,7 @@ def stop_if_not_finite(run: Run, loss_sum: float, norm: float, learning_rate: fl
     )
 
 
-def fit(run: Run, tracker: NoTracker, uploader, stop: StopSignal) -> None:
+def fit(run: Run, tracker: NoTracker, uploader: NoUpload, stop: StopSignal) -> None:
     """Train and validate epoch by epoch until all are done or patience runs out."""
     task, progress, settings = run.task, run.progress, run.settings
     evaluate(run, task.val, task.val_criterion, stop, num_batches=2)  # what breaks here would break after an epoch
@@ -170,6 +171,8 @@ def main(argv: list[str]) -> int:
         print(help_text(USAGE))
         return 0
     settings = load_settings(argv)
+    for line in without_effect(settings, given_names(argv)):
+        print(f"note         {line}")
     resumed = find_resumed(settings)
     if resumed:
         settings = settings_for_resume(settings, resumed)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import shutil
 import sys
@@ -85,6 +86,12 @@ def exchange(a: Path, b: Path) -> bool:
     if rename := getattr(library, "renamex_np", None):  # macOS
         return bool(rename(*names, RENAME_SWAP) == 0)
     return False
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of the file's content, in hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

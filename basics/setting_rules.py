@@ -1,100 +1,21 @@
-"""The rules that settings of the right types must keep: ranges, and what one setting needs of another.
+"""The rules that settings of the right types must keep: bounds, and what one setting needs of another.
 
 problems = find_problems(settings)      # all of them, a line each; [] where training can start
 """
 
-import operator
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from basics.hub_files import is_path
+from basics.setting_schema import SCHEMA
 
 
 class Values(Protocol):
     """The settings by name, as basics.settings.Settings has them."""
 
     def __getattr__(self, name: str) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number; multiple_of names the setting that must divide it."""
-
-    at_least: float | None = None
-    above: float | None = None
-    at_most: float | None = None
-    below: float | None = None
-    multiple_of: str | None = None
-
-    def broken(self, value: float) -> list[str]:
-        """["at least 1"], or [] where the value keeps to its bounds."""
-        bounds = (
-            ("at least", self.at_least, operator.ge),
-            ("above", self.above, operator.gt),
-            ("at most", self.at_most, operator.le),
-            ("below", self.below, operator.lt),
-        )
-        return [f"{words} {bound}" for words, bound, holds in bounds if bound is not None and not holds(value, bound)]
-
-
-RANGES = {
-    "VAL_FRACTION": Range(at_least=0, at_most=0.5),
-    "TEST_FRACTION": Range(at_least=0, at_most=0.5),
-    "BAD_IMAGE_LIMIT": Range(at_least=0, at_most=1),
-    "SHAPES_NUM_IMAGES": Range(at_least=20),
-    "VOCAB_SIZE": Range(at_least=260),
-    "MIN_FREQUENCY": Range(at_least=1),
-    "MAX_SEQ_LEN": Range(at_least=4),
-    "NUM_WORKERS": Range(at_least=0),
-    "AUGMENT_VIEWS": Range(at_least=1),
-    "ENCODER_TRAINABLE": Range(at_least=1),
-    "ENCODER_LEARNING_RATE": Range(above=0),
-    "ENCODER_IMAGE_SIZE": Range(at_least=1),
-    "SCRATCH_IMAGE_SIZE": Range(at_least=1, multiple_of="SCRATCH_PATCH_SIZE"),
-    "SCRATCH_PATCH_SIZE": Range(at_least=1),
-    "SCRATCH_EMBED_DIM": Range(at_least=1, multiple_of="SCRATCH_HEADS"),
-    "SCRATCH_LAYERS": Range(at_least=1),
-    "SCRATCH_HEADS": Range(at_least=1),
-    "DECODER_EMBED_DIM": Range(at_least=1, multiple_of="DECODER_HEADS"),
-    "DECODER_HEADS": Range(at_least=1),
-    "DECODER_LAYERS": Range(at_least=1),
-    "DECODER_FF_DIM": Range(at_least=1),
-    "DECODER_DROPOUT": Range(at_least=0, below=1),
-    "NUM_EPOCHS": Range(at_least=1),
-    "BATCH_SIZE": Range(at_least=1),
-    "GRADIENT_ACCUMULATION_STEPS": Range(at_least=1),
-    "LEARNING_RATE": Range(above=0),
-    "WARMUP_STEPS": Range(at_least=0),
-    "WEIGHT_DECAY": Range(at_least=0),
-    "ADAM_BETA2": Range(above=0, below=1),
-    "GRADIENT_CLIP_NORM": Range(above=0),
-    "EMA_DECAY": Range(above=0, below=1),
-    "LABEL_SMOOTHING": Range(at_least=0, below=1),
-    "SEED": Range(at_least=0, at_most=2**31 - 1),
-    "SCST_EPOCHS": Range(at_least=0),
-    "SCST_LEARNING_RATE": Range(above=0),
-    "SCST_SAMPLES": Range(at_least=2),
-    "DISTILL_ALPHA": Range(at_least=0, at_most=1),
-    "DISTILL_TEMPERATURE": Range(above=0),
-    "DISTILL_TOP_K": Range(at_least=1),
-    "DISTILL_CAPTIONS": Range(at_least=0, at_most=1),
-    "DISTILL_BEAMS": Range(at_least=1),
-    "DISTILL_FEATURE_WEIGHT": Range(above=0),
-    "VALIDATION_INTERVAL": Range(at_least=1),
-    "EARLY_STOPPING_PATIENCE": Range(at_least=1),
-    "NUM_SAMPLE_CAPTIONS": Range(at_least=0),
-    "NUM_VALIDATION_CAPTIONS": Range(at_least=0),
-    "CHECKPOINT_EVERY_STEPS": Range(at_least=1),
-    "KEEP_LAST_N": Range(at_least=1),
-    "BEAM_SIZE": Range(at_least=1),
-    "LENGTH_PENALTY": Range(at_least=0),
-    "TEMPERATURE": Range(at_least=0),
-    "TOP_K": Range(at_least=0),
-    "TOP_P": Range(above=0, at_most=1),
-}
 
 
 def find_problems(settings: Values) -> list[str]:
@@ -115,12 +36,12 @@ def find_problems(settings: Values) -> list[str]:
 
 def range_problems(settings: Values) -> list[str]:
     problems = []
-    for name, limits in RANGES.items():
+    for name, setting in SCHEMA.items():
         value = getattr(settings, name)
-        if not isinstance(value, (int, float)):  # none, or a word such as "all"
+        if not isinstance(value, (int, float)) or isinstance(value, bool):  # none, or a word such as "all"
             continue
-        problems += [f"{name} must be {broken}, got {value}" for broken in limits.broken(value)]
-        if (divisor := limits.multiple_of) and (size := getattr(settings, divisor)) >= 1 and value % size:
+        problems += [f"{name} must be {broken}, got {value}" for broken in setting.broken_bounds(value)]
+        if (divisor := setting.multiple_of) and (size := getattr(settings, divisor)) >= 1 and value % size:
             problems.append(f"{name} ({value}) must be a multiple of {divisor} ({size})")
     return problems
 
@@ -150,6 +71,8 @@ def criterion_problems(settings: Values) -> list[str]:
         problems.append('SCST_EPOCHS raise CIDEr-D, not val_loss: BEST_METRIC must be "cider"')
     if settings.SCST_EPOCHS and not settings.GROUP_CAPTIONS:
         problems.append("SCST_EPOCHS go over pictures: GROUP_CAPTIONS must be true")
+    if settings.WARMUP_STEPS > 1 and settings.WARMUP_STEPS % 1:
+        problems.append(f"WARMUP_STEPS must be whole steps, or below 1 a share of all, got {settings.WARMUP_STEPS}")
     if settings.SCST_EPOCHS and settings.EARLY_STOPPING_PATIENCE is not None:
         problems.append("EARLY_STOPPING_PATIENCE would end the run before SCST_EPOCHS: it must be none with them")
     return problems

@@ -4,25 +4,20 @@ settings = load_settings(sys.argv[1:])      # raises SettingsError with every pr
 settings.LEARNING_RATE, settings.to_dict()  # the snapshot travels with the run: checkpoint, W&B, model card
 """
 
-import difflib
-import functools
 import re
-import sys
-import types
-import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import config
+from basics.config_file import CONFIG_FILE, config_values, line_of
 from basics.errors import UserError, reason_of
 from basics.setting_rules import find_problems
+from basics.setting_schema import SCHEMA
+from basics.setting_values import RENAMED_VALUES, read_value, unknown
 
 PRESET_DIR = Path(__file__).parents[1] / "presets"
-CONFIG_FILE = Path(config.__file__)
-TYPES = typing.get_type_hints(config)  # {"LEARNING_RATE": float, ...}, in the order of config.py
 
 # What decides the shape of the model or the meaning of its tokens: a checkpoint's own values win over config.py.
 ARCHITECTURE = (
@@ -42,7 +37,6 @@ ARCHITECTURE = (
     "LOWERCASE",
 )
 
-RENAMED_VALUES = {("DISTILL", "git"): "teacher"}  # a setting and its value once -> the value now
 BEFORE_THEY_WERE_NAMED = {"DECODER": "transformer", "TASK": "caption", "LOSS": "cross_entropy"}  # of older checkpoints
 
 
@@ -89,8 +83,12 @@ class Settings:
 
 
 def constants() -> Settings:
-    """What config.py says now, unchecked."""
-    return Settings({name: getattr(config, name) for name in TYPES})
+    """What config.py says now. Raises SettingsError for its names and types; find_problems() is not asked."""
+    problems: list[str] = []
+    values = config_values(problems)
+    if problems:
+        raise SettingsError(problems)
+    return Settings(values)
 
 
 def up_to_date(stored: dict[str, Any]) -> dict[str, Any]:
@@ -104,15 +102,30 @@ def load_settings(argv: Iterable[str] = (), **overrides: Any) -> Settings:
     problems: list[str] = []
     flags = parse_flags(list(argv), problems)
     preset = flags.pop("PRESET", None)
-    values: dict[str, Any] = {}
-    for source in (constants().to_dict(), {} if preset is None else read_preset(preset, problems), flags, overrides):
+    values = config_values(problems)
+    own = set(values)  # of which config.py has the last word
+    for source in ({} if preset is None else read_preset(preset, problems), flags, overrides):
+        own -= source.keys()
         for name, value in source.items():
             set_value(values, name, value, problems)
-    if values.keys() == TYPES.keys():  # else one of config.py's own values is of a wrong type
-        problems += find_problems(Settings(values))
+    if values.keys() == SCHEMA.keys():  # else one of config.py's own is missing or of a wrong type
+        problems += [located(problem, own) for problem in find_problems(Settings(values))]
     if problems:
         raise SettingsError(problems)
     return Settings(values)
+
+
+def located(problem: str, own: set[str]) -> str:
+    """The problem, with the line of config.py where the setting that it begins with has its value there."""
+    name = problem.partition(" ")[0]
+    return f"{problem} (config.py, line {line_of(name)})" if name in own else problem
+
+
+def given_names(argv: Iterable[str]) -> set[str]:
+    """The settings that flags and the preset give, whatever their values."""
+    flags = parse_flags(list(argv), [])
+    preset = flags.pop("PRESET", None)
+    return {*flags, *({} if preset is None else read_preset(preset, []))}
 
 
 def parse_flags(argv: list[str], problems: list[str]) -> dict[str, str]:
@@ -127,12 +140,12 @@ def parse_flags(argv: list[str], problems: list[str]) -> dict[str, str]:
         if not has_value:
             if argv and not argv[0].startswith("--"):
                 value = argv.pop(0)
-            elif TYPES.get(name) is bool:
+            elif name in SCHEMA and SCHEMA[name].type is bool:
                 value = "true"
             elif name == "PRESET":
                 value = ""  # read_preset() says which there are
             else:
-                problems.append(f"{flag} needs a value" if name in TYPES else unknown(name))
+                problems.append(f"{flag} needs a value" if name in SCHEMA else unknown(name, [*SCHEMA, "PRESET"]))
                 continue
         flags[name] = value
     return flags
@@ -158,72 +171,13 @@ def read_preset(preset: str, problems: list[str]) -> dict[str, Any]:
 
 
 def set_value(values: dict[str, Any], name: str, value: Any, problems: list[str]) -> None:
-    if name not in TYPES:
-        problems.append(unknown(name))
+    if name not in SCHEMA:
+        problems.append(unknown(name, SCHEMA if name == "PRESET" else [*SCHEMA, "PRESET"]))
         return
-    if (renamed := RENAMED_VALUES.get((name, str(value)))) is not None:
-        say_renamed(name, value, renamed)
-        value = renamed
     try:
-        values[name] = convert(value, TYPES[name])
-    except ValueError:
-        problems.append(f"{name} must be {describe(TYPES[name])}, got {value!r}")
-
-
-@functools.cache  # once, however often the settings are read
-def say_renamed(name: str, old: str, new: str) -> None:
-    print(f"settings     {name} {old!r} is called {new!r} now", file=sys.stderr)
-
-
-def unknown(name: str) -> str:
-    known = [*TYPES, "PRESET"] if name != "PRESET" else [*TYPES]  # a preset cannot name another
-    nearest = difflib.get_close_matches(name, known, n=1)
-    return f"unknown setting {name}" + (f", did you mean {nearest[0]}?" if nearest else "; see --help")
-
-
-def convert(value: Any, expected: Any) -> Any:
-    """The value as the expected type; text is read as on a command line ("none", "true", "3e-4").
-
-    Raises ValueError when it does not fit.
-    """
-    if isinstance(expected, types.UnionType) or typing.get_origin(expected) is typing.Union:
-        if value is None or str(value).lower() == "none" and not accepts_word(expected, "none"):
-            if type(None) in typing.get_args(expected):
-                return None
-        for member in typing.get_args(expected):
-            try:
-                return convert(value, member)
-            except ValueError:
-                continue
-        raise ValueError(value)
-    if typing.get_origin(expected) is typing.Literal:
-        if value in typing.get_args(expected):
-            return value
-    elif expected is bool:
-        word = str(value).lower()
-        if word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-            return word in ("true", "yes", "on", "1")
-    elif expected is str:
-        if isinstance(value, str):
-            return value
-    elif expected in (int, float) and value is not None and not isinstance(value, bool):
-        number = float(value) if isinstance(value, (str, int, float)) else float("nan")
-        if number == number and (expected is float or number == int(number) if abs(number) != float("inf") else False):
-            return expected(number)
-    raise ValueError(value)
-
-
-def accepts_word(expected: Any, word: str) -> bool:
-    return any(word in typing.get_args(m) for m in typing.get_args(expected) if typing.get_origin(m) is typing.Literal)
-
-
-def describe(expected: Any) -> str:
-    if isinstance(expected, types.UnionType) or typing.get_origin(expected) is typing.Union:
-        return " or ".join(describe(member) for member in typing.get_args(expected))
-    if typing.get_origin(expected) is typing.Literal:
-        return "one of " + ", ".join(repr(value) for value in typing.get_args(expected))
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    return names[expected]
+        values[name] = read_value(name, value)
+    except ValueError as error:
+        problems.append(str(error))
 
 
 def help_text(usage: str) -> str:
@@ -232,7 +186,7 @@ def help_text(usage: str) -> str:
     for line in CONFIG_FILE.read_text(encoding="utf-8").splitlines():
         if group := re.match(r"# --- (.+) ---", line):
             lines += ["", group[1]]
-        elif setting := re.match(r"([A-Z][A-Z0-9_]*): .+? = (.+?)  # (.+)", line):
+        elif setting := re.match(r"([A-Z][A-Z0-9_]*) = (.+?)  # (.+)", line):
             flag = "--" + setting[1].lower().replace("_", "-")
             lines.append(f"  {flag:<32}{setting[3]} (default: {setting[2]})")
     return "\n".join(lines + ["", "  --debug                         show the traceback of an error"])

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from basics.errors import UserError
 
 
-def in_turn(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each side in each repeat; a round before the first, which fills caches, does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in tqdm(range(repeats + 1), desc=", ".join(sides), unit=" rounds", leave=False, disable=None):

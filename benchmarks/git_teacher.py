@@ -148,8 +148,7 @@ class GitTeaching:
 
     def finish(self, run: Run) -> str:
         """Caption the validation pictures with the best weights."""
-        best, dataset = load_git(self.output), self.val.dataset
-        best.model.to(self.device)
+        best, dataset = load_git(self.output, self.device), self.val.dataset
         found = caption_split(best, dataset, self.settings, self.device, self.dtype)
         scores = score_captions(found, dataset.references).mean
         total = sum(p.numel() for p in best.model.parameters())

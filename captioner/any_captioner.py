@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import BaseImageProcessor
 
 from basics.errors import UserError
 from basics.settings import Settings, constants
@@ -19,7 +18,7 @@ from captioner.ensemble import load_captioners
 from captioner.folder import Captioned
 from captioner.places import locate, model_type
 from networks.decoding_options import DecodingOptions
-from networks.encoder import prepare_pixels
+from networks.encoder import ImageProcessor, prepare_pixels
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class AnyCaptioner:
 
     path: str
     model: nn.Module
-    image_processor: BaseImageProcessor
+    image_processor: ImageProcessor
     caption_pixels: Callable[[Tensor, DecodingOptions], list[list[Captioned]]]  # as Captioner.caption_pixels
     max_seq_len: int
     settings: Settings  # for BEAM_SIZE, LENGTH_PENALTY and PRECISION
@@ -77,8 +76,7 @@ def load_git_captioner(path: str, folder: Path, device: torch.device) -> AnyCapt
     """GIT, which knows no settings of ours: it captions as config.py says, or as the captioner beside it does."""
     from networks.git import load_git  # GIT takes its time to import
 
-    parts, settings = load_git(folder), constants()
-    parts.model.to(device)
+    parts, settings = load_git(folder, device), constants()
     return AnyCaptioner(
         path,
         parts.model,

@@ -6,25 +6,26 @@ Their log-probabilities of the next token are averaged. Seeds of one recipe will
 share vocabulary and preprocessing; a picture is encoded once where their encoders are equal, as frozen ones are.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from basics.errors import UserError
-from captioner.folder import Captioner, load_captioner
+from captioner.folder import Captioner, ModelCaptioner, load_captioner
 from captioner.places import members
 from model import ImageToTextModel
+from networks.decoder import DecoderCache
 from networks.encoder import token_shape
-from networks.transformer_decoder import Cache
 
 
 @dataclass
 class EnsembleCache:
     """The cache of each member."""
 
-    parts: list[Cache]
+    parts: list[DecoderCache]
 
     def select(self, rows: Tensor, images: Tensor | None = None) -> "EnsembleCache":
         return EnsembleCache([part.select(rows, images) for part in self.parts])
@@ -33,12 +34,15 @@ class EnsembleCache:
 class Ensemble(nn.Module):
     """Members in the place of one ImageToTextModel, for decoding only."""
 
+    models: Sequence[ImageToTextModel]
+
     def __init__(self, models: list[ImageToTextModel]):
         super().__init__()
-        self.models = nn.ModuleList(models)
+        together = nn.ModuleList(models)
+        self.models = together  # type: ignore[assignment]  # ModuleList's annotations do not say what it holds
         for i, model in enumerate(models):
             model.encoder = next(m.encoder for m in models[: i + 1] if equal(m.encoder, model.encoder))
-        self.widths = [model.architecture["decoder_embed_dim"] for model in models]
+        self.widths = [model.decoder.width for model in models]
         self.max_seq_len = min(model.max_seq_len for model in models)
 
     @property
@@ -58,8 +62,12 @@ class Ensemble(nn.Module):
     def decode(self, tokens: Tensor, cache: EnsembleCache) -> tuple[Tensor, EnsembleCache]:
         """The mean of the members' log-probabilities (B, T, V), which networks/search.py takes for logits."""
         found = [model.decode(tokens, part) for model, part in zip(self.models, cache.parts)]
-        logits = sum(logits.float().log_softmax(-1) for logits, _ in found) / len(found)
-        return logits, EnsembleCache([part for _, part in found])
+        first, *others = [logits.float().log_softmax(-1) for logits, _ in found]
+        return sum(others, first) / len(found), EnsembleCache([part for _, part in found])
+
+
+class EnsembleCaptioner(ModelCaptioner[Ensemble]):
+    """Several captioners as one."""
 
 
 def equal(a: nn.Module, b: nn.Module) -> bool:
@@ -67,14 +75,15 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def load_captioners(name: str | Path, device: str | torch.device = "cpu") -> Captioner:
+def load_captioners(name: str | Path, device: str | torch.device = "cpu") -> Captioner | EnsembleCaptioner:
     """One captioner, or an ensemble with the settings of its first. Raises UserError."""
     names = members(name)
     captioners = [load_captioner(member, device) for member in names]
     if len(names) == 1:
         return captioners[0]
     check_members(captioners, names)
-    return replace(captioners[0], model=Ensemble([captioner.model for captioner in captioners]).eval())
+    model, first = Ensemble([captioner.model for captioner in captioners]).eval(), captioners[0]
+    return EnsembleCaptioner(model, first.tokenizer, first.image_processor, first.config)
 
 
 def check_members(captioners: list[Captioner], names: list[str]) -> None:

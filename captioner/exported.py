@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -33,7 +33,7 @@ PartFunction = Callable[..., Arrays]
 
 def read_tokenizer(vocab: Path, merges: Path) -> "Tokenizer":
     """What turns ids into text: byte-level BPE, or the WordPieces of a teacher, which have no merges."""
-    from tokenizers import Tokenizer, decoders, models
+    from tokenizers import Tokenizer, decoders, models  # said to be missing in one line, by open_onnx()
 
     if merges.read_text(encoding="utf-8").startswith("#version: wordpiece"):
         tokenizer = Tokenizer(models.WordPiece(json.loads(vocab.read_text(encoding="utf-8")), unk_token="<unk>"))
@@ -108,7 +108,7 @@ def open_onnx(folder: Path | str) -> ExportedCaptioner:
         ]
         return ExportedCaptioner(folder, *(partial(run_session, session) for session in sessions))
     except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
-        raise UserError(f"{folder} is damaged: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"{folder} is damaged: {reason_of(error)}") from error
 
 
 def run_session(session: "InferenceSession", *arrays: np.ndarray) -> Arrays:

@@ -12,36 +12,38 @@ nothing else to load.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import BaseImageProcessor
 
 from basics.checkpoint_file import read_checkpoint
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from basics.hub_files import download
 from basics.settings import up_to_date
 from captioner.places import EXPECTED, on_this_machine
 from model import ImageToTextModel
+from networks.decoder import PictureModel
 from networks.decoding_options import DecodingOptions
-from networks.encoder import describe_encoder, prepare_pixels, rebuild_encoder
+from networks.encoder import ImageProcessor, describe_encoder, prepare_pixels, rebuild_encoder
 from networks.search import Caption, generate
 from tokenizer import CaptionTokenizer
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
 Captioned = tuple[str, Caption]  # a caption as text, and its tokens and score
+M = TypeVar("M", bound=PictureModel[Any])
 
 
 @dataclass
-class Captioner:
+class ModelCaptioner(Generic[M]):
     """What it takes to caption a picture; `config` is the content of config.json, wherever the captioner came from."""
 
-    model: ImageToTextModel  # or an Ensemble in its place
+    model: M
     tokenizer: CaptionTokenizer
-    image_processor: BaseImageProcessor
+    image_processor: ImageProcessor
     config: dict
 
     @property
@@ -61,6 +63,10 @@ class Captioner:
         captions = generate(self.model, image_tokens, self.tokenizer, options)
         self.model.train(was_training)
         return [[(self.tokenizer.decode(c.tokens), c) for c in row] for row in captions]
+
+
+class Captioner(ModelCaptioner[ImageToTextModel]):
+    """A captioner of one model, as train.py makes them; the others are ensembles of such."""
 
 
 def captioner_config(model: ImageToTextModel, tokenizer: CaptionTokenizer, settings: dict, epoch: int) -> dict:
@@ -138,13 +144,12 @@ def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
 
 def rebuild_model(
     path: Path, architecture: dict, encoder_files: dict[str, str], weights: dict[str, torch.Tensor]
-) -> tuple[ImageToTextModel, BaseImageProcessor]:
+) -> tuple[ImageToTextModel, ImageProcessor]:
     """The model with its weights, and its preprocessing. Raises UserError where they do not belong together."""
     try:
         encoder, image_processor = rebuild_encoder(encoder_files)
         model = ImageToTextModel(encoder, **architecture)
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} is damaged: its weights do not fit its architecture ({reason})") from error
+        raise UserError(f"{path} is damaged: its weights do not fit its architecture ({reason_of(error)})") from error
     return model, image_processor

@@ -40,33 +40,32 @@ def align(ours: list[int], theirs: list[int]) -> list[int]:
 class Projection:
     """A sparse matrix from the teacher's vocabulary to ours, (V_teacher, width); rows sum to 1, or are empty.
 
-    rows, columns and weights (entries,); rows None: both vocabularies are one, and nothing is to be done.
+    entries: rows, columns and weights, (entries,) each; None: both vocabularies are one, and nothing is to be done.
     """
 
-    rows: Tensor | None
-    columns: Tensor | None
-    weights: Tensor | None
+    entries: tuple[Tensor, Tensor, Tensor] | None
     width: int
 
     @classmethod
     def identity(cls, width: int) -> "Projection":
-        return cls(None, None, None, width)
+        return cls(None, width)
 
     @classmethod
     def count(cls, pairs: Iterable[tuple[int, int]], width: int) -> "Projection":
         """From (teacher's token, our token) of every aligned target: how often ours stands where theirs does."""
         counts = Counter(pairs)
-        totals = Counter()
+        totals: Counter[int] = Counter()
         for (theirs, _), count in counts.items():
             totals[theirs] += count
         entries = sorted(counts)
         weights = [counts[entry] / totals[entry[0]] for entry in entries]
         rows, columns = (torch.tensor([entry[i] for entry in entries], dtype=torch.long) for i in (0, 1))
-        return cls(rows, columns, torch.tensor(weights), width)
+        return cls((rows, columns, torch.tensor(weights)), width)
 
     def __call__(self, probs: Tensor) -> Tensor:
         """(N, V_teacher) -> (N, width); the mass of tokens that no training caption has is lost."""
-        if self.rows is None:
+        if self.entries is None:
             return probs
-        moved = probs[:, self.rows.to(probs.device)] * self.weights.to(probs.device)  # (N, entries)
-        return probs.new_zeros(len(probs), self.width).index_add_(1, self.columns.to(probs.device), moved)
+        rows, columns, weights = (part.to(probs.device) for part in self.entries)
+        moved = probs[:, rows] * weights  # (N, entries)
+        return probs.new_zeros(len(probs), self.width).index_add_(1, columns, moved)

@@ -38,7 +38,7 @@ def dense_kl(teacher: Tensor, temperature: float) -> LossOfRows:
     return loss_of_rows
 
 
-def sparse_kl(logits: Tensor, ids: Tensor, probs: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def sparse_kl(logits: Tensor, ids: Tensor, probs: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """KL over K + 1 events: the tokens ids (n, K), all different, of mass probs (n, K), and all other tokens together.
 
     logits (n, V), float32 -> its value times temperature ** 2 (n,) in nats and its gradient (n, V). Raises ValueError

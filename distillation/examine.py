@@ -68,7 +68,7 @@ def examine(
     nats, kept, ends, rows_of = [], [], [], val_set.captions_by_image()
     parts = list(in_parts(spread(EXAMINED, len(val_set.pictures))))
     for numbers in tqdm(parts, desc="examining the teacher", leave=False, disable=None):
-        rows, probs = predictions(teacher, unseen, val_set, rows_of, numbers, dtype)
+        rows, probs = predictions(teacher, unseen, val_set, rows_of, numbers, dtype, 1.0)
         probs, theirs = probs.cpu(), [unseen.rows[row] for row in rows]
         _, mass, supervised = in_our_words(unseen, rows, probs, settings.DISTILL_TOP_K)
         truth = torch.tensor([token for row in theirs for token in row[1:]])

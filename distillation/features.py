@@ -100,10 +100,10 @@ def rows(grid: Tensor) -> Tensor:
     return grid.flatten(2).transpose(1, 2)  # (U, h * w, C)
 
 
-def resize(grid: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(grid: Tensor, size: tuple[int, ...]) -> Tensor:
     if grid.shape[2:] == size:
         return grid
-    return F.interpolate(grid, tuple(size), mode="bilinear", antialias=True)
+    return F.interpolate(grid, size, mode="bilinear", antialias=True)
 
 
 def module_names(settings: Settings) -> tuple[str, str]:
@@ -124,7 +124,7 @@ def add_projector(
     tokens = torch.zeros(4, 4, dtype=torch.long, device=device)  # eight in a row for each picture: no grid at all
     was_training = model.training
     model.eval()
-    with ActivationHooks(model, ours) as mine, ActivationHooks(teacher.model, theirs) as its:
+    with ActivationHooks(model, [ours]) as mine, ActivationHooks(teacher.model, [theirs]) as its:
         features = model.encoder(prepare_pixels(image_processor, blank).to(device))
         if settings.CACHE_FEATURES:
             mine.clear()
@@ -166,7 +166,7 @@ class FeatureDistillLoss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         ours, theirs = self.names
-        with ActivationHooks(self.model, ours) as mine, ActivationHooks(self.teacher.model, theirs) as its:
+        with ActivationHooks(self.model, [ours]) as mine, ActivationHooks(self.teacher.model, [theirs]) as its:
             loss, count = self.inner(model, batch)
             if theirs not in its:  # live predictions have run the teacher over these very crops
                 self.teacher.image_tokens(shown_pixels(self.teacher, self.dataset, batch))

@@ -87,9 +87,9 @@ def in_our_words(aligned: AlignedCaptions, rows: list[int], probs: Tensor, top_k
     lengths = [len(aligned.rows[row]) - 1 for row in rows]
     first = np.cumsum([0, *lengths[:-1]])  # where each caption's predictions start
     places = [start + place if place >= 0 else -1 for start, row in zip(first, rows) for place in aligned.places[row]]
-    places = torch.tensor(places, device=probs.device)  # (N,)
-    mass, ids = aligned.projection(probs[places.clamp_min(0)]).topk(top_k)
-    supervised = (places >= 0).float()
+    at = torch.tensor(places, device=probs.device)  # (N,)
+    mass, ids = aligned.projection(probs[at.clamp_min(0)]).topk(top_k)
+    supervised = (at >= 0).float()
     return ids, mass * supervised[:, None], supervised
 
 
@@ -111,7 +111,7 @@ def predictions(
     rows_of: list[list[int]],
     numbers: Sequence[int],
     dtype: torch.dtype,
-    temperature: float = 1.0,
+    temperature: float,
 ) -> tuple[list[int], Tensor]:
     """The caption rows of whole pictures, and what the teacher predicts for them in its own words (M, V_teacher)."""
     rows = [row for number in numbers for row in rows_of[number]]
@@ -162,7 +162,8 @@ class CachedSoftTargets:
         rows = batch["caption_numbers"].tolist()
         found = np.concatenate([self.records[self.first[r] : self.first[r] + self.counts[r]] for r in rows])
         device = batch["target_tokens"].device
-        return tuple(torch.from_numpy(found[name].astype(kind)).to(device) for name, kind in KINDS.items())
+        ids, probs, supervised = (torch.from_numpy(found[name].astype(kind)).to(device) for name, kind in KINDS.items())
+        return ids, probs, supervised
 
 
 class LiveSoftTargets:

@@ -2,7 +2,7 @@
 
     teacher = load_teacher("microsoft/git-base-coco", device)    # GIT, or a captioner of this project; others: captions
     rows, starts = teacher.encode(captions)                      # its own tokens, and where they start in the text
-    probs = teacher.probabilities(pixels, rows, image_index)     # (N, V) after each token of each row
+    probs = teacher.probabilities(pixels, rows, image_index, 1)  # (N, V) after each token of each row
     texts = teacher.captions(pixels, beams=5, num_captions=5)    # for each picture its captions, best first
 
 U images, B captions, T tokens, V the teacher's vocabulary, N = targets of all rows. A teacher never learns: its weights
@@ -18,12 +18,20 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GitForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
-from basics.errors import UserError
-from captioner.folder import Captioner, load_captioner
+from basics.errors import UserError, reason_of
+from basics.files import file_hash
+from captioner.folder import Captioned, load_captioner
 from captioner.places import locate, model_type
 from distillation.alignment import target_starts
+from model import ImageToTextModel
 from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, prepare_pixels, quiet_transformers
 from networks.git import LONGEST, git_logits, load_git
@@ -37,24 +45,40 @@ EXPECTED = "expected a GIT model or a captioner of this project: a folder, a che
 
 
 class Teacher:
-    """What all teachers do. A kind adds, pixels being (U, 3, H, W):
-
-    spans(caption) -> one row of encode(), uncut; caption_pixels(pixels, DecodingOptions) -> (text, Caption) pairs;
-    logits(pixels, tokens (B, T), image_index (B,), mask (B, T)) -> (N, V); image_tokens(pixels) -> (U, S, C).
-    pad_id, end_id, max_seq_len and longest (of captions it makes) are its own; caption_tokenizer is its vocabulary as a
-    student has it that takes it.
-    """
+    """What all teachers do, and below it what each kind says itself; pixels are (U, 3, H, W)."""
 
     predicts = True  # the next tokens of given captions, and not only captions of its own
     model: nn.Module
     image_processor: ImageProcessor
-    caption_tokenizer: CaptionTokenizer
     vocab_size: int
     pad_id: int
     end_id: int
     max_seq_len: int
-    longest: int
-    caption_pixels: Callable[[Tensor, DecodingOptions], list]
+    longest: int  # of captions it makes
+
+    def __init__(self, name: str | Path, device: torch.device):
+        raise NotImplementedError
+
+    @property
+    def caption_tokenizer(self) -> CaptionTokenizer:
+        """Its vocabulary, as a student has it that takes it."""
+        raise NotImplementedError
+
+    def spans(self, caption: str) -> tuple[list[int], list[int]]:
+        """One row of encode(), uncut."""
+        raise NotImplementedError
+
+    def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (B, T), the image (B,) of each -> logits (N, V) where mask (B, T) holds."""
+        raise NotImplementedError
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        """-> (U, S, C)."""
+        raise NotImplementedError
+
+    def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[Captioned]]:
+        """For each picture its captions, best first."""
+        raise NotImplementedError
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +96,7 @@ class Teacher:
 
     @torch.no_grad()  # not inference_mode: features tapped on the way go into a loss
     def probabilities(
-        self, pixels: Tensor, rows: list[list[int]], image_index: list[int], temperature: float = 1.0
+        self, pixels: Tensor, rows: list[list[int]], image_index: list[int], temperature: float
     ) -> Tensor:
         """What follows each token but the last of each row, (N, V) in float32, in the order of rows."""
         lengths = torch.tensor([len(row) - 1 for row in rows])
@@ -95,10 +119,11 @@ class Teacher:
 class GenerativeImageTextTeacher(Teacher):
     """GIT (Wang et al. 2022, arXiv 2205.14100): WordPiece tokens, one stream of image and text tokens."""
 
+    model: GitForCausalLM
+
     def __init__(self, name: str | Path, device: torch.device):
-        parts = load_git(name)
-        self.model, self.image_processor = parts.model.to(device), parts.image_processor
-        self.caption_pixels = parts.caption_pixels
+        self.parts = parts = load_git(name, device)
+        self.model, self.image_processor = parts.model, parts.image_processor
         self.tokenizer, self.vocab_size = parts.tokenizer, len(parts.tokenizer)
         self.end_id, self.pad_id = parts.tokenizer.sep_token_id, parts.tokenizer.pad_token_id or 0
         self.max_seq_len = parts.model.config.max_position_embeddings
@@ -120,25 +145,26 @@ class GenerativeImageTextTeacher(Teacher):
     def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
         return git_logits(self.model, pixels, tokens, image_index)[mask]
 
-    @torch.inference_mode()
-    def outputs(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Captions (U, T) -> logits (U, T, V), visual features (U, S, E), hidden states (U, S + T, C) of each layer."""
-        found = self.model(input_ids=tokens, pixel_values=pixels, output_hidden_states=True, use_cache=False)
-        features = self.model.git.image_encoder(pixels).last_hidden_state
-        return found.logits[:, -tokens.shape[1] :], features, found.hidden_states
+    def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[Captioned]]:
+        return self.parts.caption_pixels(pixels, options)
 
 
 class CaptionerTeacher(Teacher):
     """A captioner that train.py made."""
 
+    model: ImageToTextModel
+
     def __init__(self, name: str | Path, device: torch.device):
-        self.captioner: Captioner = load_captioner(name, device)
+        self.captioner = load_captioner(name, device)
         self.model, self.image_processor = self.captioner.model, self.captioner.image_processor
-        self.caption_pixels = self.captioner.caption_pixels
-        self.tokenizer = self.caption_tokenizer = self.captioner.tokenizer
+        self.tokenizer = self.captioner.tokenizer
         self.vocab_size = len(self.tokenizer)
         self.end_id, self.pad_id = self.tokenizer.end_id, self.tokenizer.pad_id
         self.max_seq_len = self.longest = self.model.max_seq_len
+
+    @property
+    def caption_tokenizer(self) -> CaptionTokenizer:
+        return self.tokenizer
 
     def image_tokens(self, pixels: Tensor) -> Tensor:
         return self.model.encode(pixels)
@@ -148,6 +174,9 @@ class CaptionerTeacher(Teacher):
 
     def logits(self, pixels: Tensor, tokens: Tensor, image_index: Tensor, mask: Tensor) -> Tensor:
         return self.model(pixels, tokens, image_index, mask)
+
+    def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[Captioned]]:
+        return self.captioner.caption_pixels(pixels, options)
 
 
 class CaptionsTeacher(Teacher):
@@ -162,25 +191,20 @@ class CaptionsTeacher(Teacher):
                 tokenizer = AutoTokenizer.from_pretrained(name)
                 image_processor = AutoImageProcessor.from_pretrained(name)
         except Exception as error:  # a wrong folder fails in as many ways as there are models
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"cannot load the teacher {str(name)!r}: {reason} ({EXPECTED})") from error
-        self.model, self.image_processor = model.to(device).eval().requires_grad_(False), image_processor
+            raise UserError(f"cannot load the teacher {str(name)!r}: {reason_of(error)} ({EXPECTED})") from error
+        model.to(device)  # type: ignore[arg-type]  # the annotation of its to() loses self
+        self.model, self.image_processor = model.eval().requires_grad_(False), image_processor
+        self.generate: Callable[..., Tensor] = model.generate
         self.tokenizer = tokenizer
-
-    def spans(self, caption: str) -> tuple[list[int], list[int]]:
-        raise UserError(CAPTIONS_ONLY)
 
     @property
     def caption_tokenizer(self) -> CaptionTokenizer:
         raise UserError('TOKENIZER "teacher" takes the vocabulary of GIT or of a captioner of this project only')
 
-    def image_tokens(self, pixels: Tensor) -> Tensor:
-        raise UserError("DISTILL_FEATURES takes those of GIT or of a captioner of this project only")
-
     @torch.inference_mode()
     def captions(self, pixels: Tensor, beams: int, num_captions: int = 1) -> list[list[str]]:
         with quiet_transformers():
-            token_ids = self.model.generate(
+            token_ids = self.generate(
                 pixel_values=pixels,
                 num_beams=beams,
                 num_return_sequences=num_captions,
@@ -226,7 +250,7 @@ class LazyTeacher:
             return self.kind(self.path, self.device)
 
 
-def wordpieces(tokenizer) -> CaptionTokenizer:
+def wordpieces(tokenizer: PreTrainedTokenizerFast) -> CaptionTokenizer:
     """GIT's tokenizer as ours: the same ids, its special tokens under our names."""
     names = {"pad_token": PAD, "cls_token": START, "sep_token": END, "unk_token": UNK}
     ours = {getattr(tokenizer, theirs): name for theirs, name in names.items()}
@@ -245,6 +269,5 @@ def fingerprint(path: Path) -> str:
     """The first digits of the SHA-256 of all the teacher's files: its predictions depend on nothing else of it."""
     found = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".md"):
-        with open(file, "rb") as content:
-            found.update(str(file.relative_to(path)).encode() + hashlib.file_digest(content, "sha256").digest())
+        found.update(str(file.relative_to(path)).encode() + bytes.fromhex(file_hash(file)))
     return found.hexdigest()[:16]

@@ -11,12 +11,13 @@ and the pictures, so nothing is used for what it was not made from; the teacher 
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from basics.cache_file import CacheFile, size
 from basics.devices import autocast
+from basics.errors import UserError
 from basics.settings import Settings
 from dataset import ImageTextDataset, SplitPictures
 from distillation.criteria import SoftTargets
@@ -34,6 +35,7 @@ from distillation.soft_targets import (
 from distillation.teacher import LazyTeacher, Teacher
 from networks.git import LONGEST
 from scoring.cider_d import CiderD
+from scoring.collapse import LOW_DISTINCT
 from scoring.penn_treebank import words
 from tokenizer import Tokenizer
 
@@ -91,10 +93,11 @@ class TeacherWork:
         cache.make(total, 200 * total, produce, "teacher's captions")
         found = [json.loads(line)["caption"] for line in cache.path.read_text(encoding="utf-8").splitlines()]
         distinct = len(set(found)) / total
+        check_variety(found)
         print(f"captions     {total:,} of the teacher, {distinct:.0%} distinct, {cache.path}{took(started)}")
         return found
 
-    def candidates(self, done: int) -> Iterator[tuple[range, list[list[str]]]]:
+    def candidates(self, done: int) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
         """Numbers of training pictures and the teacher's beams for each."""
         beams, teacher = self.settings.DISTILL_BEAMS, self.teacher
         for numbers in in_parts(range(done, len(self.train))):
@@ -150,6 +153,17 @@ class TeacherWork:
         """Made for each batch by the teacher, which stays in memory."""
         aligned = self.align(train_set)
         return LiveSoftTargets(self.teacher, aligned, train_set, self.settings), self.examine(aligned, val_set)
+
+
+def check_variety(captions: list[str]) -> None:
+    """Raises UserError for captions of a teacher that says nearly the same of all pictures: its student would too."""
+    different = len(set(captions))
+    if different == 1 < len(captions) or different < LOW_DISTINCT * len(captions):
+        raise UserError(
+            f"the teacher has {different} caption{'s' * (different > 1)} for {len(captions):,} pictures, "
+            f'"{captions[0]}": it would teach its student to say the same of all. Take a better teacher, or '
+            "DISTILL_CAPTIONS 0"
+        )
 
 
 def describe_split(pictures: SplitPictures, mixed_in: list[str]) -> list[str]:

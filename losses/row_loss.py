@@ -5,6 +5,7 @@ matrix of logits a few rows at a time.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class RowLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, loss_of_rows: LossOfRows) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, loss_of_rows: LossOfRows) -> Tensor:
         """logits (N, V) -> nats, summed."""
         rows = ROWS if logits.device.type == "cpu" else len(logits)
         loss = torch.zeros((), device=logits.device)
@@ -40,6 +41,6 @@ class RowLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, scale: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return (gradient * scale).to(ctx.dtype), None

@@ -3,8 +3,9 @@
 Shapes: U images, B captions, S image tokens, T caption tokens, C width of the decoder, V vocabulary.
 """
 
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 from basics.settings import Settings
@@ -16,12 +17,15 @@ class DecoderCache(Protocol):
 
     length: int  # caption tokens read
 
-    def select(self, rows: Tensor, images: Tensor | None = None) -> "DecoderCache":
+    def select(self, rows: Tensor, images: Tensor | None = None) -> Self:
         """Captions go on from the given rows (B,), each a row of the same image; images (U,) are those that stay."""
         ...
 
 
-class CaptionModel(Protocol):
+C = TypeVar("C", bound=DecoderCache)  # what a decoder's own start() gives, and its decode() takes
+
+
+class CaptionModel(Protocol[C]):
     """What search.generate() captions with: a model of one image encoding and many next tokens."""
 
     @property
@@ -29,16 +33,33 @@ class CaptionModel(Protocol):
         """Most tokens a caption can have, start and end included."""
         ...
 
-    def start(self, image_tokens: Tensor, /) -> DecoderCache:
+    def start(self, image_tokens: Tensor, /) -> C:
         """Image tokens (U, S, C) -> the empty cache of captions over them, as many of each image as decode() gets."""
         ...
 
-    def decode(self, tokens: Tensor, cache: DecoderCache, /) -> tuple[Tensor, DecoderCache]:
+    def decode(self, tokens: Tensor, cache: C, /) -> tuple[Tensor, C]:
         """New tokens (B, T) of captions that lie side by side image by image -> logits (B, T, V), the longer cache."""
         ...
 
 
-class Decoder(Protocol):
+class PictureModel(CaptionModel[C], Protocol[C]):
+    """An nn.Module that captions pictures: what makes image tokens of them is a part of it."""
+
+    training: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pixels (U, 3, H, W), or what the encoder made of them (U, S, E), -> image tokens (U, S, C)."""
+        ...
+
+    def train(self, mode: bool = True) -> Self: ...
+
+    def eval(self) -> Self: ...
+
+
+class Decoder(Protocol[C]):
     """An nn.Module that reads image tokens once and caption tokens one by one or whole; made by its registry line.
 
     A class of networks/decoders.py is called with its sizes without their prefix "decoder_": vocab_size, embed_dim (the
@@ -54,18 +75,18 @@ class Decoder(Protocol):
         """The sizes that the settings decide, by name; a checkpoint keeps them as its architecture."""
         ...
 
-    def start(self, image_tokens: Tensor, image_index: Tensor | None) -> DecoderCache:
+    def start(self, image_tokens: Tensor, image_index: Tensor | None) -> C:
         """Image tokens (U, S, C) -> the empty cache; image_index (B,) names each caption's image.
 
         None: every image has the same number of captions, side by side.
         """
         ...
 
-    def decode(self, tokens: Tensor, cache: DecoderCache) -> tuple[Tensor, DecoderCache]:
+    def decode(self, tokens: Tensor, cache: C) -> tuple[Tensor, C]:
         """Tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache."""
         ...
 
-    def teach(self, tokens: Tensor, mask: Tensor, cache: DecoderCache) -> Tensor:
+    def teach(self, tokens: Tensor, mask: Tensor, cache: C) -> Tensor:
         """Whole captions (B, T) -> logits (N, V) of the N places where mask (B, T) holds, in their order."""
         ...
 

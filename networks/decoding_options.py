@@ -20,7 +20,6 @@ class DecodingOptions:
     top_k: int = 0  # 0: all tokens
     top_p: float = 1.0
     seed: int | None = None  # None: different samples each time
-    use_cache: bool = True  # False reads the whole caption again for each token: slower, the same captions
 
     def problems(self) -> list[str]:
         problems = []

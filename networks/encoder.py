@@ -18,7 +18,7 @@ import torch
 import transformers
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
 
 from basics.errors import UserError
 
@@ -38,7 +38,9 @@ class ImageProcessor(Protocol):
 class VisionEncoder(nn.Module):
     """A transformers vision model that returns only its last image tokens, (U, 3, H, W) -> (U, S, E)."""
 
-    def __init__(self, backbone: nn.Module):
+    backbone: PreTrainedModel
+
+    def __init__(self, backbone: PreTrainedModel):
         super().__init__()
         backbone = getattr(backbone, "vision_model", backbone)  # CLIP and SigLIP carry a text tower beside it
         for name in UNUSED_PARTS:
@@ -49,7 +51,7 @@ class VisionEncoder(nn.Module):
                     backbone.use_head = False
         if hasattr(backbone.config, "do_pooling"):
             backbone.config.do_pooling = False  # the timm wrapper would pool the tokens for nothing
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # its to() loses self
         self.fused = getattr(backbone.config, "_attn_implementation", None) == "sdpa" and can_choose_attention(backbone)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -72,12 +74,12 @@ class VisionEncoder(nn.Module):
     @property
     def feature_width(self) -> int:
         """Channels of the last feature map of a convolutional or hierarchical model."""
-        if hasattr(self.backbone, "timm_model"):
-            return self.backbone.timm_model.num_features
+        if (timm_model := getattr(self.backbone, "timm_model", None)) is not None:
+            return timm_model.num_features
         config = self.backbone.config
         return config.hidden_sizes[-1] if hasattr(config, "hidden_sizes") else config.hidden_size
 
-    def blocks(self) -> nn.Module:
+    def blocks(self) -> nn.ModuleList | nn.Sequential:
         """The list of blocks that holds most of the weights, from the first to the last."""
         stacks = [m for m in self.modules() if isinstance(m, (nn.ModuleList, nn.Sequential)) and len(m) > 1]
         return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=nn.ModuleList())
@@ -85,7 +87,7 @@ class VisionEncoder(nn.Module):
     def set_trainable(self, trainable: int | str) -> None:
         """Tune "none", "all", or the last N blocks and what follows them (final norm)."""
         self.requires_grad_(trainable == "all")
-        if trainable in ("none", "all"):
+        if isinstance(trainable, str):
             return
         blocks = self.blocks()
         if trainable > len(blocks):
@@ -95,9 +97,7 @@ class VisionEncoder(nn.Module):
             )
         first = next(blocks[len(blocks) - trainable].parameters())
         reached = False
-        for (
-            parameter
-        ) in self.parameters():  # in the order of definition: what comes after the block is nearer the output
+        for parameter in self.parameters():  # as they are defined: what comes after the block is nearer the output
             reached = reached or parameter is first
             parameter.requires_grad_(reached)
 

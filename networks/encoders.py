@@ -4,12 +4,13 @@ encoder, image_processor = load_encoder(settings)   # ENCODER_MODEL_NAME: a name
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor
 
-from basics.errors import UserError
+from basics.errors import UserError, first_line
 from basics.settings import Settings
 from networks.encoder import ImageProcessor, VisionEncoder, quiet_transformers
 
@@ -28,9 +29,8 @@ def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
     )
     encoder = VisionEncoder(AutoModel.from_config(config))
     with torch.no_grad():
-        encoder.backbone.embeddings.position_embeddings[0, 1:] = position_waves(
-            side // config.patch_size, config.hidden_size
-        )
+        positions = encoder.get_parameter("backbone.embeddings.position_embeddings")
+        positions[0, 1:] = position_waves(side // config.patch_size, config.hidden_size)
     return encoder, ViTImageProcessor(size={"height": side, "width": side})
 
 
@@ -54,9 +54,8 @@ def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcesso
             # the dtype is said because many Hub checkpoints are stored in fp16 and would load so
             backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot load the encoder {name!r}: {reason} Expected a Hub id that can be reached, a local "
+            f"cannot load the encoder {name!r}: {first_line(error)} Expected a Hub id that can be reached, a local "
             "folder with config.json and weights, or 'scratch' (--encoder-model-name)"
         ) from error
     encoder = VisionEncoder(backbone)
@@ -72,12 +71,22 @@ def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcesso
     return encoder, image_processor
 
 
-def squashing_processor(encoder: VisionEncoder, image_processor: ImageProcessor, side: int) -> ImageProcessor:
+class ResizingProcessor(ImageProcessor, Protocol):
+    """One of transformers that resizes and crops."""
+
+    size: dict[str, int]
+    do_resize: bool
+    do_center_crop: bool
+
+
+def squashing_processor(encoder: VisionEncoder, image_processor: ResizingProcessor, side: int) -> ImageProcessor:
     """The same preprocessing for whole pictures of one size: no cropping, which loses what captions speak of."""
     config = encoder.backbone.config
     if hasattr(config, "pretrained_cfg"):  # timm's, where the encoder's own config.json describes the preprocessing
         config.pretrained_cfg |= {"input_size": [3, side, side], "crop_pct": 1.0, "crop_mode": "squash"}
-        return type(image_processor)(config.pretrained_cfg, config.architecture)
+        from transformers import TimmWrapperImageProcessor  # imports timm, which no other encoder needs
+
+        return TimmWrapperImageProcessor(config.pretrained_cfg, config.architecture)
     image_processor.size = {"height": side, "width": side}
     image_processor.do_resize, image_processor.do_center_crop = True, False
     return image_processor

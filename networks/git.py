@@ -12,7 +12,7 @@ A model of build_git takes cached features (U, 1, S, E) wherever it takes pixels
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,10 +29,17 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from networks.decoding_options import DecodingOptions
-from networks.encoder import VisionEncoder, describe_encoder, quiet_transformers, rebuild_encoder, token_shape
+from networks.encoder import (
+    ImageProcessor,
+    VisionEncoder,
+    describe_encoder,
+    quiet_transformers,
+    rebuild_encoder,
+    token_shape,
+)
 from networks.search import Caption, generate
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -42,26 +49,33 @@ MARK = "image_encoder"  # in config.json: the encoder is the one in this folder,
 EXPECTED = "expected a GIT model of transformers (a Hub id or a folder) or a folder of benchmarks.git_teacher"
 
 
+class ClsAndSep(NamedTuple):
+    """The tokens that GIT's captions stand between, as search.Ends."""
+
+    start_id: int
+    end_id: int
+
+
 @dataclass
 class GitParts:
     """What it takes to caption a picture with GIT."""
 
     model: GitForCausalLM
     tokenizer: PreTrainedTokenizerFast
-    image_processor: object
+    image_processor: ImageProcessor
 
     def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
-        """As Captioner.caption_pixels, always with a cache; the model keeps its mode."""
+        """As Captioner.caption_pixels; the model keeps its mode."""
         was_training = self.model.training
         self.model.eval()
-        options = replace(options, max_seq_len=options.max_seq_len or LONGEST, use_cache=True)
-        special = SimpleNamespace(start_id=self.tokenizer.cls_token_id, end_id=self.tokenizer.sep_token_id)
-        captions = generate(GitDecoder(self.model, special.start_id), pixels.to(self.model.device), special, options)
+        options = replace(options, max_seq_len=options.max_seq_len or LONGEST)
+        ends = ClsAndSep(self.tokenizer.cls_token_id, self.tokenizer.sep_token_id)
+        captions = generate(GitDecoder(self.model, ends.start_id), pixels.to(self.model.device), ends, options)
         self.model.train(was_training)
         return [[(self.text(caption.tokens), caption) for caption in row] for row in captions]
 
     def text(self, tokens: list[int]) -> str:
-        return " ".join(self.tokenizer.decode(tokens, skip_special_tokens=True).split())
+        return " ".join(self.tokenizer.batch_decode([tokens], skip_special_tokens=True)[0].split())
 
 
 @dataclass
@@ -87,10 +101,16 @@ class GitDecoder:
         self.model, self.start_id, self.max_seq_len = model, start_id, model.config.max_position_embeddings
 
     def start(self, pixels: Tensor) -> GitCache:
-        """Pixels (U, 3, H, W), or features (U, 1, S, E): the images and the [CLS] that each caption begins with."""
+        return GitCache(*self.look(pixels))
+
+    def look(self, pixels: Tensor) -> tuple[DynamicCache, Tensor]:
+        """Pixels (U, 3, H, W), or features (U, 1, S, E), and the [CLS] that each caption begins with, read.
+
+        -> their keys and values, and the logits (U, 1, V) of what follows.
+        """
         start = torch.full((len(pixels), 1), self.start_id, device=pixels.device)
         found = self.model(input_ids=start, pixel_values=pixels, use_cache=True, logits_to_keep=1)
-        return GitCache(found.past_key_values, found.logits)
+        return found.past_key_values, found.logits
 
     def decode(self, tokens: Tensor, cache: GitCache) -> tuple[Tensor, GitCache]:
         """Tokens (B, T) after those in the cache -> logits (B, T, V).
@@ -116,15 +136,15 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False, **kwargs) -> BaseModelOutput:
+    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False, **kwargs: Any) -> BaseModelOutput:
         tokens = pixel_values[:, 0].float() if pixel_values.shape[1] == 1 else self.encoder(pixel_values)
         return BaseModelOutput(last_hidden_state=tokens)
 
 
 def build_git(
     encoder: VisionEncoder,
-    image_processor,
-    tokenizer,
+    image_processor: ImageProcessor,
+    tokenizer: BertTokenizer,
     *,
     hidden_size: int,
     layers: int,
@@ -149,12 +169,12 @@ def build_git(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
-        **{MARK: "encoder"},
     )
+    config.update({MARK: "encoder"})
     return GitParts(put_around(config, encoder, image_processor), tokenizer, image_processor)
 
 
-def put_around(config: GitConfig, encoder: VisionEncoder, image_processor) -> GitForCausalLM:
+def put_around(config: GitConfig, encoder: VisionEncoder, image_processor: ImageProcessor) -> GitForCausalLM:
     """GIT with the encoder in the place of its own."""
     model = GitForCausalLM(config).float()
     model.git.image_encoder = ImageEncoder(encoder)
@@ -180,16 +200,18 @@ def train_wordpiece(captions: list[str], vocab_size: int) -> BertTokenizer:
 
 def save_git(parts: GitParts, folder: str | Path) -> None:
     """Write a model of build_git whole, then put it in the place of an older one."""
+    image_encoder = parts.model.git.image_encoder
+    assert isinstance(image_encoder, ImageEncoder), f"expected a model of build_git, got {type(image_encoder).__name__}"
     with atomic_folder(Path(folder)) as fresh:
         weights = {name: tensor.contiguous() for name, tensor in parts.model.state_dict().items()}
         save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
         parts.model.config.save_pretrained(fresh)
         parts.tokenizer.save_pretrained(fresh)
-        for name, text in describe_encoder(parts.model.git.image_encoder.encoder, parts.image_processor).items():
+        for name, text in describe_encoder(image_encoder.encoder, parts.image_processor).items():
             write_atomically(fresh / "encoder" / name, text)
 
 
-def load_git(name: str | Path) -> GitParts:
+def load_git(name: str | Path, device: str | torch.device = "cpu") -> GitParts:
     """A GIT model in float32, in eval mode and frozen, with its tokenizer and preprocessing. Raises UserError."""
     folder = Path(name)
     recover_folder(folder)
@@ -199,9 +221,9 @@ def load_git(name: str | Path) -> GitParts:
     except UserError:
         raise
     except Exception as error:  # a wrong folder or file fails in as many ways as there are files
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"cannot load the GIT model {str(name)!r}: {reason} ({EXPECTED})") from error
+        raise UserError(f"cannot load the GIT model {str(name)!r}: {reason_of(error)} ({EXPECTED})") from error
     check_tokenizer(parts, str(name))
+    parts.model.to(device)  # type: ignore[arg-type]  # the annotation of its to() loses self
     parts.model.eval().requires_grad_(False)
     return parts
 
@@ -216,7 +238,8 @@ def load_plain_git(name: str) -> GitParts:
     if model_type != "git":
         raise UserError(f"{name!r} is a model of type {model_type!r}, not GIT; {EXPECTED}")
     # the dtype is said because an fp16 checkpoint would load so
-    model, report = GitForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    loaded: Any = GitForCausalLM.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+    model, report = loaded  # which the annotation of from_pretrained() does not know
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"the weights of {name!r} lack {len(missing)} tensors, {missing[0]} first; {EXPECTED}")
     processor = AutoProcessor.from_pretrained(name)
@@ -251,8 +274,8 @@ def git_logits(model: GitForCausalLM, pixels: Tensor, token_ids: Tensor, image_i
     Captions are padded at their end. Images, the most of the work, run once each, however many captions they have.
     """
     decoder = GitDecoder(model, int(token_ids[0, 0]))
-    cache = decoder.start(pixels)
-    first, cache = cache.start_logits[image_index], GitCache(cache.past_key_values).select(image_index)  # (B, 1, V)
+    past, logits = decoder.look(pixels)
+    first, cache = logits[image_index], GitCache(past).select(image_index)  # (B, 1, V)
     if token_ids.shape[1] == 1:
         return first
     return torch.cat([first, decoder.decode(token_ids[:, 1:], cache)[0]], dim=1)

@@ -8,10 +8,15 @@ with ActivationHooks(model, ["encoder.backbone.layers.3"]) as features:
 
 import difflib
 from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from basics.errors import UserError
+
+Output = Tensor | tuple | dict[str, Any]  # of a module; transformers' ModelOutput is a dict
 
 
 class ActivationHooks:
@@ -26,22 +31,20 @@ class ActivationHooks:
     """
 
     def __init__(self, model: nn.Module, names: Iterable[str]):
-        self.modules = find_modules(model, [names] if isinstance(names, str) else names)
+        self.modules = find_modules(model, names)
         self.features: dict[str, Tensor] = {}
-        self.handles = []
+        self.handles: list[RemovableHandle] = []
 
     def __enter__(self) -> dict[str, Tensor]:
         for name, module in self.modules.items():
             self.handles.append(module.register_forward_hook(keep_in(self.features, name)))
         return self.features
 
-    def __exit__(self, *error) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         while self.handles:
             self.handles.pop().remove()
-        self.clear()
-
-    def clear(self) -> None:
-        """Let go of the activations between two steps; features.clear() does the same."""
         self.features.clear()
 
 
@@ -55,16 +58,16 @@ def find_modules(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]
     return {name: modules[name] for name in names}
 
 
-def keep_in(features: dict[str, Tensor], name: str) -> Callable:
+def keep_in(features: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple, Output], None]:
     """A forward hook; it returns nothing, so that the module's output stays what it was."""
 
-    def hook(module: nn.Module, inputs: tuple, output) -> None:
+    def hook(module: nn.Module, inputs: tuple, output: Output) -> None:
         features[name] = first_tensor(output)
 
     return hook
 
 
-def first_tensor(output) -> Tensor:
+def first_tensor(output: Output) -> Tensor:
     if isinstance(output, Tensor):
         return output
     for value in output.values() if isinstance(output, dict) else output:

@@ -3,23 +3,25 @@
     options = DecodingOptions(beam_size=3)
     captions = generate(model, image_tokens, tokenizer, options)    # (U, S, C) -> U lists of Caption, best first
 
-model is anything with `start(image_tokens) -> cache` (the cache has `select(rows)`), `decode(tokens, cache) ->
-(logits, cache)` and `max_seq_len`. Shapes: U images, K beams or samples an image, R = U * K rows, T tokens so far,
+model is any decoder.CaptionModel. Shapes: U images, K beams or samples an image, R = U * K rows, T tokens so far,
 V vocabulary.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Generic, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from networks.decoder import C, CaptionModel
 from networks.decoding_options import DecodingOptions
 
 NEVER = float("-inf")
 LEAVE = 4  # a batch goes on without its finished images once they are one in LEAVE
 Step = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+Choose = Callable[[Tensor, int, Tensor], Tensor]  # logits (R, V), t, images (A,) still there -> tokens (R,)
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,39 @@ class Caption:
     finished: bool
 
 
+class Ends(Protocol):
+    """What a search needs of a vocabulary: the marks around a caption."""
+
+    @property
+    def start_id(self) -> int: ...
+
+    @property
+    def end_id(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Search(Generic[C]):
+    """What is searched, for what images (U, S, C), and how; max_seq_len is the most tokens, both ends included."""
+
+    model: CaptionModel[C]
+    image_tokens: Tensor
+    start_id: int
+    end_id: int
+    max_seq_len: int
+    options: DecodingOptions
+
+
 @torch.inference_mode()
-def generate(model, image_tokens: Tensor, tokenizer, options: DecodingOptions) -> list[list[Caption]]:
+def generate(
+    model: CaptionModel[C], image_tokens: Tensor, tokenizer: Ends, options: DecodingOptions
+) -> list[list[Caption]]:
     """Caption image tokens (U, S, C): U lists of options.num_captions captions, best first."""
     if problems := options.problems():
         raise ValueError("; ".join(problems))
-    options = replace(options, max_seq_len=min(options.max_seq_len or model.max_seq_len, model.max_seq_len))
-    search = sample if options.temperature > 0 else greedy if options.beam_size == 1 else beam
-    tokens, scores = search(model, image_tokens, tokenizer.start_id, tokenizer.end_id, options)
+    most = min(options.max_seq_len or model.max_seq_len, model.max_seq_len)
+    search = Search(model, image_tokens, tokenizer.start_id, tokenizer.end_id, most, options)
+    find = sample if options.temperature > 0 else greedy if options.beam_size == 1 else beam
+    tokens, scores = find(search)
     return [
         [to_caption(t, s, tokenizer.end_id) for t, s in zip(rows, row_scores)]
         for rows, row_scores in zip(tokens.tolist(), scores.tolist())
@@ -51,7 +78,7 @@ def to_caption(tokens: list[int], score: float, end_id: int) -> Caption:
     return Caption(tokens[: tokens.index(end_id)] if finished else tokens, score, finished)
 
 
-def start_steps(model, image_tokens: Tensor, use_cache: bool) -> Step:
+def start_steps(model: CaptionModel[C], image_tokens: Tensor) -> Step:
     """step(tokens (R, T), rows (R,), images (A,)) -> logits (R, V) of the next token.
 
     rows names the row each row continues and images the images that are still there, both as of the step before; None:
@@ -63,8 +90,7 @@ def start_steps(model, image_tokens: Tensor, use_cache: bool) -> Step:
         nonlocal cache
         if rows is not None:
             cache = cache.select(rows, images)
-        logits, longer = model.decode(tokens[:, -1:] if use_cache else tokens, cache)
-        cache = longer if use_cache else cache  # without it the rows of an image still share its image tokens
+        logits, cache = model.decode(tokens[:, -1:], cache)
         return logits[:, -1].float()
 
     return step
@@ -98,39 +124,40 @@ def extend(tokens: Tensor, chosen: Tensor, finished: Tensor, end_id: int) -> tup
     return torch.cat([tokens, chosen[:, None]], dim=1), finished | (chosen == end_id)
 
 
-def greedy(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
+def greedy(search: Search[C]) -> tuple[Tensor, Tensor]:
     """The likeliest token each time -> tokens (U, 1, T) after <s>, mean log-probabilities (U, 1)."""
-    return pick_tokens(model, image_tokens, start_id, end_id, options, 1, lambda logits, *_: logits.argmax(-1))
+    return pick_tokens(search, 1, lambda logits, t, images: logits.argmax(-1))
 
 
-def sample(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
+def sample(search: Search[C]) -> tuple[Tensor, Tensor]:
     """num_captions samples an image, likeliest first -> tokens (U, K, T) after <s>, mean log-probabilities (U, K).
 
     With a seed every image meets the same random numbers, so a picture's captions do not depend on its batch.
     """
-    U, K, device = len(image_tokens), options.num_captions, image_tokens.device
+    options = search.options
+    U, K, device = len(search.image_tokens), options.num_captions, search.image_tokens.device
     if options.seed is None:
-        uniform = torch.rand(U * K, options.max_seq_len).view(U, K, -1)
+        uniform = torch.rand(U * K, search.max_seq_len).view(U, K, -1)
     else:
         generator = torch.Generator().manual_seed(options.seed)
-        uniform = torch.rand(K, options.max_seq_len, generator=generator).expand(U, -1, -1)
+        uniform = torch.rand(K, search.max_seq_len, generator=generator).expand(U, -1, -1)
     uniform = uniform.to(device)
 
     def choose(logits: Tensor, t: int, images: Tensor) -> Tensor:
         likely = keep_likely(logits / options.temperature, options.top_k, options.top_p)
         return draw(likely, uniform[images, :, t].flatten())
 
-    tokens, scores = pick_tokens(model, image_tokens, start_id, end_id, options, K, choose)
+    tokens, scores = pick_tokens(search, K, choose)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return tokens.gather(1, order[:, :, None].expand_as(tokens)), scores
 
 
-def pick_tokens(model, image_tokens, start_id, end_id, options, K, choose) -> tuple[Tensor, Tensor]:
-    """Extend K rows an image by choose(logits (R, V), t, images (A,)) until all have ended -> (U, K, T), (U, K)."""
-    U, device, last = len(image_tokens), image_tokens.device, options.max_seq_len - 1
-    step = start_steps(model, image_tokens, options.use_cache)
-    results = Results(U, K, last, end_id, device)
-    tokens = torch.full((U * K, 1), start_id, device=device)
+def pick_tokens(search: Search[C], K: int, choose: Choose) -> tuple[Tensor, Tensor]:
+    """Extend K rows an image by choose() until all have ended -> (U, K, T), (U, K)."""
+    U, device, last = len(search.image_tokens), search.image_tokens.device, search.max_seq_len - 1
+    step = start_steps(search.model, search.image_tokens)
+    results = Results(U, K, last, search.end_id, device)
+    tokens = torch.full((U * K, 1), search.start_id, device=device)
     finished = torch.zeros(U * K, dtype=torch.bool, device=device)
     total, length = torch.zeros(U * K, device=device), torch.zeros(U * K, device=device)
     rows = images = None
@@ -139,7 +166,7 @@ def pick_tokens(model, image_tokens, start_id, end_id, options, K, choose) -> tu
         chosen = choose(logits, t, results.left)
         gained = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
         total, length = total + gained.masked_fill(finished, 0), length + ~finished
-        tokens, finished = extend(tokens, chosen, finished, end_id)
+        tokens, finished = extend(tokens, chosen, finished, search.end_id)
 
         # images whose rows have all ended leave the batch
         done = finished.view(-1, K).all(1) | (t + 1 == last)
@@ -183,17 +210,17 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def beam(model, image_tokens: Tensor, start_id: int, end_id: int, options: DecodingOptions) -> tuple[Tensor, Tensor]:
+def beam(search: Search[C]) -> tuple[Tensor, Tensor]:
     """Batched beam search -> the num_captions best, tokens (U, N, T) after <s> and scores (U, N).
 
     A beam that ends moves to a pool of the K best ended ones, where only a better one can displace it; the others go
     on until no live beam can still beat the pool's worst. Beams that never end come after all that did.
     """
-    U, K, device = len(image_tokens), options.beam_size, image_tokens.device
-    last = options.max_seq_len - 1
-    step = start_steps(model, image_tokens, options.use_cache)
+    options, end_id, last = search.options, search.end_id, search.max_seq_len - 1
+    U, K, device = len(search.image_tokens), options.beam_size, search.image_tokens.device
+    step = start_steps(search.model, search.image_tokens)
     results = Results(U, options.num_captions, last, end_id, device)
-    tokens = torch.full((U, K, 1), start_id, device=device)
+    tokens = torch.full((U, K, 1), search.start_id, device=device)
     live = torch.full((U, K), NEVER, device=device)  # log-probabilities; all beams but one wait, they are alike
     live[:, 0] = 0
     ended, ended_scores = torch.full((U, K, last), end_id, device=device), torch.full((U, K), NEVER, device=device)
@@ -228,7 +255,9 @@ def beam(model, image_tokens: Tensor, start_id: int, end_id: int, options: Decod
     return results.tokens, results.scores
 
 
-def rank(ended: Tensor, ended_scores: Tensor, tokens: Tensor, live: Tensor, end_id: int, options: DecodingOptions):
+def rank(
+    ended: Tensor, ended_scores: Tensor, tokens: Tensor, live: Tensor, end_id: int, options: DecodingOptions
+) -> tuple[Tensor, Tensor]:
     """The num_captions best of an image's pool, then of the beams that never ended -> (A, N, last), (A, N)."""
     last = ended.shape[2]
     unended = F.pad(tokens[:, :, 1:], (0, last + 1 - tokens.shape[2]), value=end_id)

@@ -8,6 +8,7 @@ D = C / H head width, V vocabulary.
 2002.04745) and the output tied to the token embeddings (Press & Wolf 2017, arXiv 1608.05859).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 from basics.settings import Settings
 from networks.parameters import ParameterGroup, parameter_groups
 
+KeysValues = tuple[Tensor, Tensor]
+Layered = tuple[Tensor, list[KeysValues]]  # what all layers make of tokens, own keys and values of each
+
 
 @dataclass
 class Cache:
@@ -25,8 +29,8 @@ class Cache:
     cross is (U, H, S, D), once an image, own (B, H, T, D); the B / U captions of an image lie side by side.
     """
 
-    cross: list[tuple[Tensor, Tensor]]
-    own: list[tuple[Tensor, Tensor] | None]
+    cross: list[KeysValues]
+    own: Sequence[KeysValues | None]
     length: int = 0
 
     def select(self, rows: Tensor, images: Tensor | None = None) -> "Cache":
@@ -68,7 +72,7 @@ class Attention(nn.Module):
         B, T, C = x.shape
         return x.view(B, T, self.heads, C // self.heads).transpose(1, 2)  # (B, H, T, D)
 
-    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, x: Tensor) -> KeysValues:
         keys, values = self.key_value(x).chunk(2, dim=-1)
         return self.split(keys), self.split(values)  # (B, H, S, D) each
 
@@ -110,7 +114,9 @@ class DecoderLayer(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, own: tuple | None, cross: tuple, allowed: Tensor | None):
+    def forward(
+        self, x: Tensor, own: KeysValues | None, cross: KeysValues, allowed: Tensor | None
+    ) -> tuple[Tensor, KeysValues]:
         """x (B, T, C) and the layer's cached keys and values -> (new x, extended own keys and values)."""
         normed = self.self_norm(x)
         keys, values = self.self_attention.keys_values(normed)
@@ -124,6 +130,8 @@ class DecoderLayer(nn.Module):
 
 class TransformerDecoder(nn.Module):
     """A decoder.Decoder with learned positions and tied embeddings."""
+
+    layers: Sequence[DecoderLayer]
 
     def __init__(
         self,
@@ -144,7 +152,8 @@ class TransformerDecoder(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, embed_dim, padding_idx=pad_idx)
         self.position_embedding = nn.Embedding(max_seq_len, embed_dim)
         self.dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(DecoderLayer(embed_dim, heads, ff_dim, dropout) for _ in range(layers))
+        stack = nn.ModuleList(DecoderLayer(embed_dim, heads, ff_dim, dropout) for _ in range(layers))
+        self.layers = stack  # type: ignore[assignment]  # ModuleList's annotations do not say what it holds
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(self.init_weights)
 
@@ -182,7 +191,7 @@ class TransformerDecoder(nn.Module):
         x, own = self.read(tokens, positions, cache, allowed)
         return self.logits(x), Cache(cache.cross, own, cache.length + T)
 
-    def read(self, tokens: Tensor, positions: Tensor, cache: Cache, allowed: Tensor | None) -> tuple[Tensor, list]:
+    def read(self, tokens: Tensor, positions: Tensor, cache: Cache, allowed: Tensor | None) -> Layered:
         """Tokens (B, T) at positions, broadcast to (B, T), through all layers -> (B, T, C), own keys and values."""
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))  # (B, T, C)
         own = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from basics.errors import UserError
+from basics.errors import UserError, first_line
 from basics.settings import Settings
 from captioner.exported import open_onnx
 from captioner.folder import Captioner
@@ -55,8 +55,9 @@ def write_parts(model: ImageToTextModel, pixels: Tensor, form: str, folders: dic
             parts = trace(make_modules(model), pixels, model.max_seq_len)
             models = to_onnx(parts) if form == "onnx" else {}
     except Exception as error:  # every encoder fails in its own way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise UserError(f"torch.export cannot follow this captioner: {reason} (--debug shows where)") from error
+        raise UserError(
+            f"torch.export cannot follow this captioner: {first_line(error)} (--debug shows where)"
+        ) from error
     if form == "torch":
         write_programs(parts, folders["float32"])
     else:

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from tqdm import tqdm
 
+from basics.errors import UserError
 from captioner.exported import ONNX_PARTS, ExportedCaptioner, PartFunction
 from model import ImageToTextModel
-from networks.transformer_decoder import Cache
+from networks.transformer_decoder import Attention, Cache, KeysValues, TransformerDecoder
 from publishing.export_folder import PROGRAMS, SHARED_WEIGHTS
 
 if TYPE_CHECKING:  # onnx is for ONNX exports alone
@@ -35,11 +36,14 @@ QUANTIZED = ("MatMul", "Gemm", "Conv", "Gather")  # the operators whose weights 
 class EncoderPart(nn.Module):
     """Pixels (U, 3, height, width) -> what cross-attention reads: keys and values of each layer, (U, H, S, D)."""
 
+    cross: Sequence[Attention]
+
     def __init__(self, model: ImageToTextModel):
         super().__init__()
         self.encoder, self.projection = model.encoder, model.projection
         # not the decoder itself: a program stores all weights of its module, used or not
-        self.cross = nn.ModuleList(layer.cross_attention for layer in model.decoder.layers)
+        cross = nn.ModuleList(layer.cross_attention for layer in known_decoder(model).layers)
+        self.cross = cross  # type: ignore[assignment]  # ModuleList's annotations do not say what it holds
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         image_tokens = self.projection(self.encoder(pixels))
@@ -51,12 +55,13 @@ class DecoderPart(nn.Module):
 
     def __init__(self, model: ImageToTextModel):
         super().__init__()
-        self.decoder = model.decoder
+        self.decoder = known_decoder(model)
 
-    def read(self, tokens: Tensor, cross: list[Tensor], own: Sequence[tuple | None], length: int) -> list[Tensor]:
+    def read(self, tokens: Tensor, cross: list[Tensor], own: Sequence[KeysValues | None], length: int) -> list[Tensor]:
         U, K = tokens.shape
-        logits, cache = self.decoder.decode(tokens.reshape(U * K, 1), Cache(pairs(cross), list(own), length))
-        return [t.unflatten(0, (U, K)) for t in (logits[:, 0], *(tensor for pair in cache.own for tensor in pair))]
+        logits, cache = self.decoder.decode(tokens.reshape(U * K, 1), Cache(pairs(cross), own, length))
+        longer = [tensor for pair in cache.own if pair is not None for tensor in pair]
+        return [tensor.unflatten(0, (U, K)) for tensor in (logits[:, 0], *longer)]
 
 
 class PrefillPart(DecoderPart):
@@ -73,11 +78,18 @@ class StepPart(DecoderPart):
         return self.read(tokens, cross, pairs([tensor.flatten(0, 1) for tensor in own]), own[0].shape[3])
 
 
+def known_decoder(model: ImageToTextModel) -> TransformerDecoder:
+    """Raises UserError for a decoder whose keys and values nobody knows."""
+    if isinstance(model.decoder, TransformerDecoder):
+        return model.decoder
+    raise UserError(f"the parts of a {type(model.decoder).__name__} are not known, only those of a TransformerDecoder")
+
+
 def make_modules(model: ImageToTextModel) -> dict[str, nn.Module]:
     return {"encoder": EncoderPart(model), "prefill": PrefillPart(model), "step": StepPart(model)}
 
 
-def pairs(tensors: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def pairs(tensors: list[Tensor]) -> list[KeysValues]:
     return list(zip(tensors[::2], tensors[1::2]))
 
 
@@ -129,6 +141,7 @@ def as_model(part: Part) -> "ModelProto":
         dynamic_shapes=part.free,
         verbose=False,
     )
+    assert program is not None  # as it always is with dynamo
     model = program.model_proto
     graph = model.graph
     for thing in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
@@ -143,7 +156,7 @@ def with_int8_weights(model: "ModelProto") -> "ModelProto":
     arithmetic is float32 on every CPU. 8-bit convolutions (ConvInteger) left 13 of 100 captions the same, at half the
     speed; 8-bit matrix products (MatMulInteger) saved a tenth of the time and changed a few captions more.
     """
-    from onnx import ModelProto, helper, numpy_helper
+    from onnx import ModelProto, helper, numpy_helper  # not installed for everyone
 
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -195,7 +208,7 @@ def write_models(models: dict[str, "ModelProto"], folder: Path) -> None:
 
 def move_out(tensor: "TensorProto", file: BinaryIO, places: dict[bytes, int]) -> None:
     """The tensor's content goes to the file, once for all that have the same."""
-    from onnx.external_data_helper import set_external_data
+    from onnx.external_data_helper import set_external_data  # not installed for everyone
 
     content = tensor.raw_data
     if content not in places:

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from transformers.image_processing_utils import BaseImageProcessor
 
 from basics.errors import UserError
 from captioner.exported import pixels_of
-from networks.encoder import prepare_pixels
+from networks.encoder import ImageProcessor, prepare_pixels
 
 LEVELS = 2.5  # largest difference of a prepared pixel, of 255: what rounds otherwise, not what is resized otherwise
 ODD_SIZES = ((33, 97), (401, 57), (96, 96), (641, 427), (250, 333), (31, 500))  # width, height
 
 
-def describe_preprocessing(processor: BaseImageProcessor) -> dict:
+def describe_preprocessing(processor: ImageProcessor) -> dict:
     """The steps of an image processor of timm or transformers. Raises UserError where a step is unknown."""
     steps: dict[str, Any] = {"resize": None, "filter": "bilinear", "width_first": False, "crop": None}
     steps |= {"scale": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
@@ -53,7 +52,7 @@ def timm_steps(transforms: Sequence) -> dict:
     return steps
 
 
-def transformers_steps(values: dict, processor: BaseImageProcessor) -> dict:
+def transformers_steps(values: dict, processor: ImageProcessor) -> dict:
     steps: dict[str, Any] = {"filter": Image.Resampling(values["resample"]).name.lower()}
     steps["width_first"] = getattr(processor, "backend", "") == "torchvision"
     size = {name: int(number) for name, number in values["size"].items()}
@@ -74,7 +73,7 @@ def transformers_steps(values: dict, processor: BaseImageProcessor) -> dict:
     return steps
 
 
-def check_preprocessing(processor: BaseImageProcessor, steps: dict, images: list[Image.Image]) -> float:
+def check_preprocessing(processor: ImageProcessor, steps: dict, images: list[Image.Image]) -> float:
     """The largest difference to the processor's own pixels, in 255ths. Raises UserError where it is no rounding."""
     worst, unit = 0.0, np.array(steps["std"])[:, None, None] / steps["scale"]
     for image, size in zip(images, itertools.cycle(ODD_SIZES)):

@@ -25,7 +25,7 @@ WORTH_RETRYING = (408, 409, 412, 425, 429)  # of the 4xx answers: time-outs, col
 
 
 class NoUpload:
-    """What the training loop gets while HUB_REPO_ID is None."""
+    """What the training loop gets while HUB_REPO_ID is None: takes everything, sends nothing."""
 
     def upload(self, folder: Path, message: str) -> None:
         pass
@@ -34,12 +34,11 @@ class NoUpload:
         return ""
 
 
-class HubUploader:
+class HubUploader(NoUpload):
     """Uploads folders one after the other on a background thread; a newer folder replaces one that still waits."""
 
-    def __init__(self, repo_id: str, private: bool, retries: int = RETRIES, first_delay: float = FIRST_DELAY):
+    def __init__(self, repo_id: str, private: bool):
         self.repo_id, self.private = repo_id, private
-        self.retries, self.first_delay = retries, first_delay
         self.lock = threading.Lock()  # guards waiting and thread
         self.waiting: tuple[Path, str] | None = None  # the newest snapshot not yet on its way, and its message
         self.thread: threading.Thread | None = None
@@ -50,9 +49,9 @@ class HubUploader:
 
     def upload(self, folder: Path, message: str) -> None:
         """Take a snapshot of the folder and return; errors are kept for close()."""
-        self.folder = Path(folder)
+        self.folder = folder
         try:
-            snapshot = self.take_snapshot()
+            snapshot = self.take_snapshot(folder)
         except OSError as error:
             self.fail(f"no snapshot of {folder}: {error}")
             return
@@ -90,16 +89,16 @@ class HubUploader:
             f"    hf upload {self.repo_id} {shlex.quote(str(self.folder))} . --repo-type model{private}\n"
         )
 
-    def take_snapshot(self) -> Path:
+    def take_snapshot(self, folder: Path) -> Path:
         """A copy that costs no space: hard links, beside the folder. Files replaced later stay as they were here."""
-        prefix = f".{self.folder.name}-upload-"
+        prefix = f".{folder.name}-upload-"
         if self.thread is None and not self.snapshots:  # left behind where a run was killed
-            for leftover in self.folder.parent.glob(prefix + "*"):
+            for leftover in folder.parent.glob(prefix + "*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-        snapshot = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder.parent))
+        snapshot = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         self.snapshots.add(snapshot)
         try:
-            shutil.copytree(self.folder, snapshot, copy_function=link_or_copy, dirs_exist_ok=True)
+            shutil.copytree(folder, snapshot, copy_function=link_or_copy, dirs_exist_ok=True)
         except OSError:
             self.drop(snapshot)
             raise
@@ -125,14 +124,14 @@ class HubUploader:
                 self.drop(job[0])
 
     def send_with_retries(self, snapshot: Path, message: str) -> None:
-        for attempt in range(self.retries + 1):
+        for attempt in range(RETRIES + 1):
             try:
                 self.send(snapshot, message)
                 return
             except Exception as error:
-                if attempt == self.retries or not is_worth_retrying(error) or self.waiting:
+                if attempt == RETRIES or not is_worth_retrying(error) or self.waiting:
                     raise
-                time.sleep(self.first_delay * 2**attempt)
+                time.sleep(FIRST_DELAY * 2**attempt)
 
     def send(self, snapshot: Path, message: str) -> None:
         from huggingface_hub import HfApi  # only here: most runs upload nothing, and it takes its time to import
@@ -154,7 +153,7 @@ class HubUploader:
         self.failure = reason
 
 
-def make_uploader(settings: Settings) -> HubUploader | NoUpload:
+def make_uploader(settings: Settings) -> NoUpload:
     if settings.HUB_REPO_ID is None:
         return NoUpload()
     return HubUploader(settings.HUB_REPO_ID, settings.HUB_PRIVATE)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from torch import nn
-
 from basics.settings import Settings
+from model import ImageToTextModel
 
 CARD = """---
 library_name: pytorch
@@ -41,7 +40,7 @@ Batch size {batch} x {accumulation}, learning rate {lr}, label smoothing {smooth
 
 
 def model_card(
-    model: nn.Module, settings: Settings, record: dict, results: dict | None = None, findings: dict | None = None
+    model: ImageToTextModel, settings: Settings, record: dict, results: dict | None = None, findings: dict | None = None
 ) -> str:
     """record: the epoch's line of log.jsonl; results: of evaluate.py; findings: what examining a teacher found."""
     rows = [

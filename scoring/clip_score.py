@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, CLIPModel
 
+from basics.errors import reason_of
 from networks.encoder import quiet_transformers
 from scoring.metric import OutsideScore
 from sources.images import load_image
@@ -22,10 +23,11 @@ def clip_score(model_name: str, paths: list[Path], captions: list[str], device: 
     """2.5 * max(cosine of picture and caption, 0)."""
     try:
         with quiet_transformers():
-            model = CLIPModel.from_pretrained(model_name, dtype=torch.float32).to(device).eval()
+            model = CLIPModel.from_pretrained(model_name, dtype=torch.float32).eval()
             processor = AutoProcessor.from_pretrained(model_name)
+            model.to(device)  # type: ignore[arg-type]  # the annotation of its to() loses self
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
-        return f"unavailable: CLIP_SCORE_MODEL_NAME {model_name} cannot be loaded: {' '.join(str(error).split())[:150]}"
+        return f"unavailable: CLIP_SCORE_MODEL_NAME {model_name} cannot be loaded: {reason_of(error)}"
     per_image = []
     with torch.inference_mode():
         for start in range(0, len(paths), BATCH):

@@ -151,9 +151,10 @@ def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str
 
 def cost_cells(values: list[list[float] | float | None], scale: float) -> list[str]:
     """A's, B's, and B's divided by A's; of repeats the median and the range, of what is not known a dash."""
-    if None in values:
+    known = [value if isinstance(value, list) else [value] for value in values if value is not None]
+    if len(known) < len(values):
         return ["-", "-", "-"]
-    a, b = ([x / scale for x in (value if isinstance(value, list) else [value])] for value in values)
+    a, b = ([x / scale for x in repeats] for repeats in known)
     return [median_and_range(a), median_and_range(b), median_and_range([y / x for x, y in zip(a, b)])]
 
 

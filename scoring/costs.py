@@ -138,7 +138,7 @@ def peak_resident_set() -> int | None:
     except (OSError, IndexError):
         pass
     try:
-        import resource
+        import resource  # not on Windows
     except ImportError:  # Windows
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from basics.devices import autocast
+from basics.files import file_hash
 from captioner.any_captioner import AnyCaptioner
 from captioner.folder import Captioned, Captioner
 from captioner.picture_files import caption_picture_files
@@ -26,6 +27,8 @@ from scoring.collapse import collapse_warnings, measure_collapse
 from scoring.metrics import Scores, score_captions
 from scoring.penn_treebank import words
 from sources.pictures import Pictures, leave_out
+
+BATCH = 32  # prepared pictures captioned at once
 
 
 @dataclass
@@ -67,11 +70,10 @@ def evaluate_pixels(
     options: DecodingOptions,
     precision: torch.dtype,
     checkpoint: str,
-    batch_size: int = 32,
 ) -> Evaluation:
     """The same where pixels are prepared already: read(numbers) gives those of pictures by number."""
     with autocast(captioner.device, precision):
-        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, batch_size)
+        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, BATCH)
     return score_evaluation(captions, pictures, options, precision, checkpoint)
 
 
@@ -80,7 +82,7 @@ def caption_all(
     read: Callable[[list[int]], Tensor],
     numbers: list[int],
     options: DecodingOptions,
-    batch_size: int = 32,
+    batch_size: int,
 ) -> list[Captioned]:
     """The best caption of each picture by number; read(numbers) gives what the model encodes."""
     found = []
@@ -142,10 +144,7 @@ def checkpoint_hash(name: str) -> str:
 
 def hash_of_weights(path: Path) -> str:
     file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        return str(path)
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:12]
+    return file_hash(file)[:12] if file.is_file() else str(path)
 
 
 def evaluation_record(evaluation: Evaluation) -> dict:

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 
+from basics.errors import reason_of
 from scoring.metric import OutsideScore
 from scoring.penn_treebank import words
 
@@ -14,7 +15,7 @@ def java_score(name: str, captions: list[str], references: list[list[str]]) -> O
     if shutil.which("java") is None:
         return "unavailable: there is no `java` on this machine"
     try:
-        from pycocoevalcap.meteor.meteor import Meteor
+        from pycocoevalcap.meteor.meteor import Meteor  # not installed for everyone
         from pycocoevalcap.spice.spice import Spice
     except ImportError:
         return "unavailable: pip install pycocoevalcap"
@@ -26,6 +27,6 @@ def java_score(name: str, captions: list[str], references: list[list[str]]) -> O
             scorer = {"METEOR": Meteor, "SPICE": Spice}[name]()
             score, rows = scorer.compute_score(expected, found)
     except Exception as error:  # downloads, Java versions, memory: their programs fail in many ways
-        return f"unavailable: {' '.join(str(error).split())[:150] or type(error).__name__}"
+        return f"unavailable: {reason_of(error)}"
     per_image = [row["All"]["f"] if isinstance(row, dict) else float(row) for row in rows]
     return OutsideScore(float(score), per_image)

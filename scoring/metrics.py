@@ -22,6 +22,7 @@ from scoring.metric import Metric
 from scoring.penn_treebank import words
 from scoring.rouge_l import RougeL
 
+SAMPLES, SEED = 1000, 0  # of the bootstrap
 METRICS: tuple[Metric, ...] = (Bleu(), RougeL(), CiderDMetric())
 
 
@@ -46,9 +47,9 @@ class Scores:
         """The scores of the whole set; BLEU from summed counts, the others as means over images."""
         return {name: float(values[0]) for name, values in self.resampled(np.ones((1, self.num_images))).items()}
 
-    def intervals(self, samples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    def intervals(self) -> dict[str, tuple[float, float]]:
         """95% bootstrap intervals over images (Efron 1979)."""
-        return percentiles(self.resampled(bootstrap(self.num_images, samples, seed)))
+        return percentiles(self.resampled(bootstrap(self.num_images, SEED)))
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The scores when image i counts weights[r, i] times; weights (R, images) -> (R,) each."""
@@ -61,21 +62,21 @@ def named(scored: Iterable[tuple[Metric, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: values for metric, scores in scored for name, values in zip(metric.names, scores.T)}
 
 
-def bootstrap(images: int, samples: int, seed: int) -> np.ndarray:
-    """How often each image is drawn in each sample, (samples, images); the same seed draws the same images."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), samples)
+def bootstrap(images: int, seed: int) -> np.ndarray:
+    """How often each image is drawn in each sample, (SAMPLES, images); the same seed draws the same images."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), SAMPLES)
 
 
 def percentiles(resampled: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     return {name: tuple(np.percentile(values, (2.5, 97.5)).tolist()) for name, values in resampled.items()}
 
 
-def difference_intervals(a: Scores, b: Scores, samples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
+def difference_intervals(a: Scores, b: Scores) -> dict[str, tuple[float, float]]:
     """95% intervals of b - a for captions of the same images: each sample draws the same images for both (Koehn 2004).
 
     A picture that is hard for both moves both scores and not their difference: narrower than two intervals apart.
     """
-    weights = bootstrap(a.num_images, samples, seed)
+    weights = bootstrap(a.num_images, SEED)
     first, second = a.resampled(weights), b.resampled(weights)
     return percentiles({name: second[name] - first[name] for name in first})
 

@@ -8,6 +8,7 @@ that reaches furthest, the first of equals. Not covered: letters that Unicode kn
 """
 
 import re
+from collections.abc import Callable
 
 # dropped; brackets stay, since pycocoevalcap looks for "-LRB-" where its lexer writes "-lrb-"
 PUNCTUATION = {"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
@@ -102,7 +103,7 @@ def without_period(token: str) -> str:
 
 
 # (pattern, how the token is written). Group 1, where there is one, is the token and the rest what must follow it.
-RULES = [
+RULES: list[tuple[str, Callable[[str], str]]] = [
     (r"((?i:can))(?i:not)", itself),
     (r"((?i:gon|got|lem|gim|wan))(?:(?<=[nN])(?i:na)|(?<=[tT])(?i:ta)|(?<=[mM])(?i:me))", itself),
     (r"('[tT])(?i:is|was)", itself),
@@ -140,7 +141,7 @@ RULES = [
     (QUOTE, dropped),
     (rf"({SMILEY})(?:[^A-Za-z0-9]|$)", with_brackets),
     (ASIAN_SMILEY, with_brackets),
-    (r"[\[\](){}]", BRACKETS.get),
+    (r"[\[\](){}]", BRACKETS.__getitem__),
     (r"-{2,4}|[\u058a\u2010\u2011]", dropped),
     (r"-+", itself),
     (r"\.{3,}|\.(?:[ \xa0]\.){2,}|[\x85\u2026]", dropped),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -32,11 +32,9 @@ def load_image(path: Path) -> Image.Image:
     except FileNotFoundError:
         reason = "there is no such file"
     except Image.DecompressionBombError:
-        reason = f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
-    except (
-        Exception
-    ) as error:  # decoders raise what they like on damaged files: OSError, SyntaxError, struct.error, ...
-        reason = f"it is damaged ({' '.join(str(error).split()) or type(error).__name__})"
+        reason = f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+    except Exception as error:  # decoders raise what they like on damaged files: OSError, SyntaxError, ...
+        reason = f"it is damaged ({reason_of(error)})"
     raise ImageError(f"cannot read {path}: {reason}")
 
 

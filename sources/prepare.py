@@ -6,7 +6,6 @@ Writes DATA_DIR/<DATASET>/: captions.json ({"image file name": ["caption", ...]}
 dataset.json (where the images lie and what all was made from) and bad_images.txt.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from basics.errors import UserError
-from basics.files import write_atomically
+from basics.errors import UserError, first_line
+from basics.files import file_hash, write_atomically
 from basics.settings import Settings
 from sources.archives import stamps
 from sources.data_report import EncodesCaptions, data_report, format_report
@@ -99,9 +98,8 @@ def download_flickr30k(repo_id: str) -> Path:
     try:
         paths = [Path(hf_hub_download(repo_id, name, repo_type="dataset")) for name in HUB_FILES]
     except Exception as error:  # its errors have no common base: HTTP, cache, names
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot download {repo_id} ({reason}); put {' and '.join(HUB_FILES)}, or another form "
+            f"cannot download {repo_id} ({first_line(error)}); put {' and '.join(HUB_FILES)}, or another form "
             "of Flickr30k, into a folder and name it with --raw-dir"
         ) from error
     return paths[0].parent
@@ -116,11 +114,6 @@ def fingerprints(files: list[Path]) -> list[list]:
     return [[path.name, path.stat().st_size, file_hash(path)] for path in files]
 
 
-def file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
     """What lies there if it was made from the same inputs, None if it is to be made.
 
@@ -133,6 +126,7 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
     if manifest["inputs"] == json.loads(json.dumps(inputs)):
         print(f"data         {data_path} is prepared ({manifest['source']})")
         return read_prepared(data_path)
+    refuse_other_folder(settings, manifest["inputs"].get("raw_dir"))
     changed = [name for name in {**manifest["inputs"], **inputs} if manifest["inputs"].get(name) != inputs.get(name)]
     edited = [name for name, digest in manifest["outputs"].items() if file_hash(data_path / name) != digest]
     if edited:
@@ -145,6 +139,19 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
         f"delete {settings.vocab_path} and {settings.merges_path} to train it anew)"
     )
     return None
+
+
+def refuse_other_folder(settings: Settings, before: str | None) -> None:
+    """Raises UserError where RAW_DIR is another folder than these data came from, which is still there.
+
+    Two folders would share one vocabulary, and one of them the checkpoints of the other.
+    """
+    now = Path(settings.RAW_DIR).expanduser().resolve() if settings.RAW_DIR else None
+    if now and before and Path(before).is_dir() and Path(before) != now:
+        raise UserError(
+            f"{settings.data_path} holds the data of {before}; for those of {settings.RAW_DIR} name another folder "
+            f"with --data-dir, or move {settings.data_path} away"
+        )
 
 
 def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_tokenizer: MakeTokenizer) -> PreparedData:

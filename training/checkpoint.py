@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from basics.checkpoint_file import BEST_FILE, STEP_FILE, numbered
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 from basics.files import atomic_file, recover_folder
 from training.optimizer import restore_optimizer
 from training.resume import Resumed
@@ -84,9 +84,7 @@ def restore(run: Run, resumed: Resumed) -> None:
         )
         run.average.load_state_dict(checkpoint["average"])
     except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path} does not fit the model of these settings: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise UserError(f"{path} does not fit the model of these settings: {reason_of(error)}") from error
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
     restore_rng(checkpoint["rng"])
@@ -110,13 +108,19 @@ def bring_best(run: Run, best: Path) -> None:
 
 def rng_state() -> dict:
     """States of every global generator a model or library may draw from, as plain types and tensors."""
-    name, keys, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [
+            numpy["bit_generator"],
+            torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
+            numpy["state"]["pos"],
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
         "python": [version, list(internal), gauss],
     }
 

@@ -50,10 +50,10 @@ class Features:
         return torch.from_numpy(self.values[views, numbers])
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "shape": self.shape}  # the map same_batch stays in its process
+        return {"path": self.path, "shape": self.shape}  # the map itself stays in its process
 
 
-class Views(Dataset):
+class Views(Dataset[Tensor]):
     """All views of a split's pictures, ready for the encoder, in the order of the file."""
 
     def __init__(self, pictures: SplitPictures, start: int):
@@ -114,7 +114,7 @@ def encode(
         Views(pictures, done),
         BATCH,
         num_workers=workers,
-        collate_fn=same_batch,
+        collate_fn=same_batch,  # type: ignore[arg-type]  # torch expects a list, but __getitems__ gives a batch
         generator=torch.Generator(),  # its own: dropout must not depend on whether the file was there
     )
     encoder.eval()

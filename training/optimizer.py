@@ -36,6 +36,12 @@ def make_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, steps_p
     return LambdaLR(optimizer, lambda step: schedule(step, steps_per_epoch))
 
 
+def warmup_steps(settings: Settings, steps: int) -> int:
+    """WARMUP_STEPS, or that share of all steps; never more than there are."""
+    wanted = settings.WARMUP_STEPS
+    return min(round(wanted * steps) if wanted < 1 else int(wanted), steps)
+
+
 def learning_rate_factor(step: int, warmup: int, steps: int, schedule: str) -> float:
     """Share of the peak learning rate: linear warm-up, then "constant", "linear" or "cosine" down to 0 at `steps`."""
     if step < warmup:
@@ -46,7 +52,7 @@ def learning_rate_factor(step: int, warmup: int, steps: int, schedule: str) -> f
 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, scheduler: LambdaLR, optimizer_state: dict, scheduler_state: dict
-):
+) -> None:
     """Load moments and step from a checkpoint, while learning rates, decay and betas stay those of today's settings.
 
     With unchanged settings the values are the checkpoint's own, to the bit.

@@ -1,9 +1,11 @@
 """The door to several processes that train one model together."""
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
+
+Number = TypeVar("Number", int, float)
 
 
 class Processes(Protocol):
@@ -18,7 +20,7 @@ class Processes(Protocol):
         """The model as criteria call it, whose backward pass sums the gradients of all processes."""
         ...
 
-    def sum(self, value: float) -> float:
+    def sum(self, value: Number) -> Number:
         """Over all processes, which all call it."""
         ...
 
@@ -39,7 +41,7 @@ class OneProcess:
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
 
-    def sum(self, value: float) -> float:
+    def sum(self, value: Number) -> Number:
         return value
 
     def clip(self, model: nn.Module, limit: float) -> float:

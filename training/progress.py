@@ -20,12 +20,12 @@ class Progress:
     validations_since_best: int = 0
     history: list[dict] = field(default_factory=list)  # one record a finished epoch, the lines of log.jsonl
 
-    def count(self, loss_sum: float, num_targets: float, batches: int) -> None:
+    def count(self, loss_sum: float, num_targets: int, batches: int) -> None:
         """One optimizer step over so many batches."""
         self.global_step += 1
         self.batches_done += batches
         self.loss_sum += loss_sum
-        self.num_tokens += int(num_targets)
+        self.num_tokens += num_targets
 
     def end_epoch(self, record: dict) -> None:
         self.history.append(record)

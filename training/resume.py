@@ -74,13 +74,15 @@ def choose_folder(settings: Settings, resumed: Resumed | None) -> Path:
 
 
 def number_of(path: Path) -> int:
-    return int(STEP_FILE.fullmatch(path.name)[1])
+    return int(path.stem.removeprefix("checkpoint_step_"))
 
 
 def settings_for_resume(settings: Settings, resumed: Resumed) -> Settings:
     """The checkpoint's architecture, today's other settings; every difference is printed."""
     path, checkpoint = resumed.path, resumed.checkpoint
     old = checkpoint["config"]
+    if settings.NUM_EPOCHS == "auto":  # as it was decided when the run began
+        settings = settings.replace(NUM_EPOCHS=old["NUM_EPOCHS"])
     changed = {name: old[name] for name in settings.to_dict() if name in old and old[name] != getattr(settings, name)}
     changed.pop("RESUME_CHECKPOINT_PATH", None)
     in_the_middle = checkpoint["progress"]["batches_done"] > 0

@@ -42,14 +42,37 @@ class Task(Protocol):
     loaders in that order; nothing is added to them later.
     """
 
-    settings: Settings  # with what a checkpoint or another model decides
-    device: torch.device
-    dtype: torch.dtype  # of autocast
-    model: TrainableModel
-    train: Source
-    val: Source
-    val_criterion: Criterion  # validation's loss, whatever is trained with
-    parts: dict  # plain types that a checkpoint keeps beside the weights, enough to build the model again
+    @property
+    def settings(self) -> Settings:
+        """With what a checkpoint or another model decides."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of autocast."""
+        ...
+
+    @property
+    def model(self) -> TrainableModel: ...
+
+    @property
+    def train(self) -> Source: ...
+
+    @property
+    def val(self) -> Source: ...
+
+    @property
+    def val_criterion(self) -> Criterion:
+        """Validation's loss, whatever is trained with."""
+        ...
+
+    @property
+    def parts(self) -> dict:
+        """Plain types that a checkpoint keeps beside the weights, enough to build the model again."""
+        ...
 
     @property
     def num_epochs(self) -> int: ...

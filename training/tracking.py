@@ -17,11 +17,18 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from basics.errors import UserError, first_line
 from basics.files import write_atomically
 from basics.settings import Settings
 from training.stopping import Stopped
+
+if TYPE_CHECKING:  # only where a run logs there
+    import wandb
 
 ID_FILE = "wandb_id.txt"  # in the run's folder: a resumed run goes on as the same W&B run
 INIT_TIMEOUT = 30.0  # seconds to reach W&B before training
@@ -50,14 +57,16 @@ class NoTracker:
     def __enter__(self) -> "NoTracker":
         return self
 
-    def __exit__(self, error_type, *_) -> None:
-        self.finish(failed=error_type is not None and not issubclass(error_type, Stopped))
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish(failed=kind is not None and not issubclass(kind, Stopped))
 
 
 class WandbTracker(NoTracker):
     """A started W&B run. The first error of wandb is reported, and nothing more is logged."""
 
-    def __init__(self, run, url: str | None, folder: Path):
+    def __init__(self, run: "wandb.Run", url: str | None, folder: Path):
         self.run, self.url = run, url  # None: offline
         self.send_by_hand = f"to send it: wandb sync {folder}"
         self.broken = False
@@ -119,7 +128,7 @@ def setup_wandb(settings: Settings, run_dir: Path) -> NoTracker:
     """
     if settings.WANDB_MODE == "off":
         return NoTracker()
-    import wandb
+    import wandb  # takes a second, and is off unless asked for
 
     try:
         wandb.setup(settings=wandb.Settings(silent=True))  # also the lines wandb prints outside of a run
@@ -146,7 +155,7 @@ def setup_wandb(settings: Settings, run_dir: Path) -> NoTracker:
     return tracker
 
 
-def has_key(wandb) -> bool:
+def has_key(wandb: ModuleType) -> bool:
     return bool(wandb.api.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
 
 
@@ -158,13 +167,12 @@ def run_id(run_dir: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def picture(path: Path, caption: str, references: list[str]):
+def picture(path: Path, caption: str, references: list[str]) -> "wandb.Image":
     """A wandb.Image, made small: samples are logged at every validation."""
-    import wandb
-    from PIL import Image
+    import wandb  # takes a second, and is off unless asked for
 
-    with Image.open(path) as image:
-        image = image.convert("RGB")
+    with Image.open(path) as file:
+        image = file.convert("RGB")
     image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
     return wandb.Image(image, caption=f"{caption}\nreference: {references[0]}\n{Path(path).name}")
 

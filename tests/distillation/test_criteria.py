@@ -111,7 +111,7 @@ def test_a_student_that_is_sure_and_wrong_stays_finite():
 def test_rows_without_a_teacher_get_cross_entropy_alone():
     targets = torch.arange(6)
     probs, ids = logits(seed=1).softmax(-1).topk(4)
-    rows = blend(cross_entropy(targets, 0.1), lambda part, at: sparse_kl(part, ids[at], probs[at]), torch.zeros(6))
+    rows = blend(cross_entropy(targets, 0.1), lambda part, at: sparse_kl(part, ids[at], probs[at], 1.0), torch.zeros(6))
     student = logits().requires_grad_()
     loss = RowLoss.apply(student, rows)
     expected = F.cross_entropy(student, targets, label_smoothing=0.1, reduction="sum")
@@ -127,7 +127,7 @@ def fit(wanted, steps=400):
     mass, ids = wanted.topk(V - 2)
     for _ in range(steps):
         optimizer.zero_grad()
-        RowLoss.apply(student, lambda part, at: sparse_kl(part, ids[at], mass[at])).backward()
+        RowLoss.apply(student, lambda part, at: sparse_kl(part, ids[at], mass[at], 1.0)).backward()
         optimizer.step()
     return student.detach().softmax(-1)
 

@@ -66,7 +66,7 @@ def test_a_convolutional_student_learns_from_a_vit(tmp_path):
     vit = AutoModel.from_pretrained(save_tiny_vit(tmp_path)).eval()
     student = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, 10, 2, 2))  # 4 x 4
     images, loss = torch.randn(2, 3, 32, 32), FeatureLoss(10, 24)
-    with ActivationHooks(student, "2") as ours, ActivationHooks(vit, "layernorm") as theirs:
+    with ActivationHooks(student, ["2"]) as ours, ActivationHooks(vit, ["layernorm"]) as theirs:
         student(images), vit(images)
         assert theirs["layernorm"].shape == (2, 5, 24) and theirs["layernorm"].requires_grad
         loss(ours["2"], theirs["layernorm"]).backward()

@@ -23,16 +23,6 @@ from sources.images import load_image
 from sources.prepare import prepare
 
 
-def test_the_teacher_gives_logits_features_and_hidden_states(git):
-    teacher = GenerativeImageTextTeacher(git, CPU)
-    pixels, tokens = torch.randn(2, 3, 32, 32), torch.tensor([[2, 5, 6], [2, 7, 8]])
-    logits, features, hidden = teacher.outputs(pixels, tokens)
-    assert logits.shape == (2, 3, teacher.vocab_size) and features.shape == (2, 5, 32)
-    assert len(hidden) == 3 and hidden[-1].shape == (2, 5 + 3, 48)
-    probs = teacher.probabilities(pixels, [[2, 5, 6, 3], [2, 7, 8, 3]], [0, 1])
-    torch.testing.assert_close(probs, logits.softmax(-1).flatten(0, 1), rtol=1e-4, atol=1e-6)
-
-
 def test_the_teachers_pictures_are_prepared_as_its_processor_does_it(git, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture = next((prepare(tiny_settings(), lambda captions: tiny_tokenizer()).image_dir).glob("*.png"))
@@ -102,7 +92,7 @@ def test_one_vocabulary_needs_no_projection_and_leaves_no_target_out(tmp_path, m
     made = make_all(best)
     train_set, teacher = made.train_set, made.teacher
     aligned = align_captions(teacher, train_set.captions, train_set.tokens, made.tokenizer)
-    assert aligned.projection.rows is None and aligned.supervised == 1
+    assert aligned.projection.entries is None and aligned.supervised == 1
     targets = made.soft_targets()[0]
     batch = first_batch(train_set, made.settings)
     ids, probs, _ = targets(batch)
@@ -120,7 +110,7 @@ def test_a_student_with_the_teachers_wordpieces_learns_its_whole_distribution(gi
     train_set, teacher = made.train_set, made.teacher
     assert all(made.tokenizer.encode(text) == teacher.encode([text])[0][0] for text in train_set.captions)
     aligned = align_captions(teacher, train_set.captions, train_set.tokens, made.tokenizer)
-    assert aligned.projection.rows is None and aligned.supervised == 1
+    assert aligned.projection.entries is None and aligned.supervised == 1
     made.soft_targets()
     train(RUN_NAME="same", DISTILL="teacher", TEACHER_MODEL_NAME=git, TOKENIZER="teacher", DISTILL_TOP_K=8)
     loaded = load_captioner(tmp_path / "checkpoints" / "same" / "best").tokenizer

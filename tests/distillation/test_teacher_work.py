@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 from taught import CPU, make_all, train
-from tiny import TINY, load_weights, same_weights, tiny_settings
+from tiny import TINY, load_weights, same_weights
 
 import inference
 from basics.errors import UserError
 from basics.settings import SettingsError, load_settings
 from captioner.folder import load_captioner
+from dataset import ImageTextDataset
 from distillation.examine import better_than_teacher
 from distillation.teacher import GenerativeImageTextTeacher, load_teacher
-from tasks.captioning import build_captioning
+from distillation.teacher_work import check_variety
 
 
 def test_a_run_with_a_teacher_ends_in_a_captioner_without_it(tmp_path, git, monkeypatch, capsys):
@@ -66,14 +67,12 @@ def test_a_stopped_run_with_a_teacher_goes_on_to_the_bit(tmp_path, git, monkeypa
     assert same_weights(load_weights(last), load_weights(steps[-1]))
 
 
-def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch_to_epoch(git, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    mixed = {"DISTILL_CAPTIONS": 0.4, "DISTILL_ALPHA": 0.0, "DISTILL_BEAMS": 2}
-    task = build_captioning(tiny_settings(DISTILL="teacher", TEACHER_MODEL_NAME=git, **mixed), None)
-    train_set = task.train.dataset
-    own = sum(map(len, train_set.references))
-    assert len(train_set) == own and len(train_set.captions) == own + len(train_set.pictures)
-    shown = []
+def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch_to_epoch(made):
+    settings, pictures = made.settings.replace(DISTILL_CAPTIONS=0.4), made.train_set.pictures
+    captions = made.work(DISTILL_CAPTIONS=0.4, DISTILL_BEAMS=2).captions()
+    train_set = ImageTextDataset(pictures, made.tokenizer, settings, mixed_in=captions)
+    own, shown = len(made.train_set), []
+    assert len(train_set) == own and len(train_set.captions) == own + len(pictures)
     for train_set.epoch in (0, 1):
         shown.append([row["caption_number"] for row in train_set.__getitems__(list(range(own)))])
     shares = [np.mean(np.array(row) >= own) for row in shown]
@@ -82,13 +81,13 @@ def test_the_teachers_captions_are_mixed_in_at_their_share_and_change_from_epoch
 
 
 def test_of_the_teachers_beams_the_nearest_to_the_references_is_taken(made, monkeypatch):
-    references = made.train_set.references
-    asked = iter(references)
+    references, asked = made.train_set.references, iter(range(len(made.train_set.pictures)))
     monkeypatch.setattr(
-        GenerativeImageTextTeacher, "captions", lambda _, pixels, *how: [["zebra", next(asked)[0], "a"] for _ in pixels]
+        GenerativeImageTextTeacher,
+        "captions",
+        lambda _, pixels, *how: [["zebra", references[next(asked)][0], "a"] for _ in pixels],
     )
-    work = made.work(DISTILL_CAPTIONS=0.4, DISTILL_ALPHA=0.0)
-    assert work.captions() == [row[0] for row in references]
+    assert made.work(DISTILL_CAPTIONS=0.4).captions() == [row[0] for row in references]
 
 
 def test_a_worse_teacher_and_one_that_never_ends_are_said(made, capsys):
@@ -152,3 +151,11 @@ def test_modules_that_are_not_there_or_do_not_run_are_named(git, tmp_path, monke
     }.items():
         with pytest.raises(UserError, match=words):
             make_all(git, DISTILL_FEATURES=pair)
+
+
+@pytest.mark.parametrize("captions", [["a dog"] * 2, ["a dog"] * 99 + ["a cat"]])
+def test_a_teacher_that_says_the_same_of_all_pictures_is_refused(captions):
+    with pytest.raises(UserError, match=f'for {len(captions)} pictures, "a dog": it would teach'):
+        check_variety(captions)
+    check_variety(["a dog"])
+    check_variety(["a dog", "a cat"] * 5)

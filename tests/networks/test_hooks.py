@@ -67,20 +67,18 @@ def test_hooks_and_activations_are_gone_after_the_end(fails):
 
 def test_clear_lets_activations_go_between_steps():
     model = small_model()
-    tap = ActivationHooks(model, ["0"])
-    with tap as features:
-        for clear in (features.clear, tap.clear):
-            model(torch.randn(3, 4))
-            captured = weakref.ref(features["0"])
-            clear()
-            assert captured() is None and features == {}
+    with ActivationHooks(model, ["0"]) as features:
+        model(torch.randn(3, 4))
+        captured = weakref.ref(features["0"])
+        features.clear()
+        assert captured() is None and features == {}
 
 
 def test_taps_nest_and_a_tap_can_be_used_again():
     model, x = small_model(), torch.randn(3, 4)
     outer = ActivationHooks(model, ["0", "1"])
     with outer as first:
-        with ActivationHooks(model, "0") as second:  # one name needs no list
+        with ActivationHooks(model, ["0"]) as second:
             model(x)
             assert first["0"] is second["0"] and list(second) == ["0"]
         assert second == {} and torch.equal(first["0"], model[0](x))

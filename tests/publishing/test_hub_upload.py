@@ -13,9 +13,10 @@ from publishing import hub_upload as hub
 UPLOADER = f"""
 import signal
 from pathlib import Path
-from publishing.hub_upload import HubUploader
+from publishing import hub_upload
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
-uploader = HubUploader("{REPO_ID}", private=True, retries=2, first_delay=0.05)
+hub_upload.RETRIES, hub_upload.FIRST_DELAY = 2, 0.05
+uploader = hub_upload.HubUploader("{REPO_ID}", private=True)
 """
 UPLOAD_ONCE = UPLOADER + "uploader.upload(Path('best'), 'Epoch 1')\nprint(uploader.close(), end='')"
 
@@ -129,8 +130,7 @@ print(uploader.close(), end="")
 def test_a_snapshot_keeps_what_the_folder_held(tmp_path):
     best = write_best(tmp_path)
     uploader = hub.HubUploader(REPO_ID, private=True)
-    uploader.folder = best
-    snapshot = uploader.take_snapshot()
+    snapshot = uploader.take_snapshot(best)
     write_best(tmp_path / "fresh", {"config.json": b"newer"})
     os.replace(tmp_path / "fresh" / "best" / "config.json", best / "config.json")
     assert (snapshot / "config.json").read_bytes() == FILES["config.json"]

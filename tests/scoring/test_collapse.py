@@ -2,7 +2,7 @@
 
 import pytest
 
-from scoring.collapse import MIN_PICTURES, collapse_warnings, format_collapse, measure_collapse
+from scoring.collapse import FEW_STEPS, MIN_PICTURES, collapse_warnings, format_collapse, measure_collapse
 
 COLOURS = ["red", "blue", "green", "white", "black", "brown", "pink", "grey"]
 THINGS = ["dog", "cat", "car", "bike", "boat"]
@@ -48,8 +48,20 @@ def test_captions_of_other_pictures():
     assert "the pictures are not used" in found
 
 
-def test_a_handful_of_pictures_says_nothing():
-    assert warnings(["a dog"] * (MIN_PICTURES - 1), references=REFERENCES[: MIN_PICTURES - 1]) == []
+def test_a_handful_of_pictures_says_nothing_but_that_it_does_and_that_all_have_one_caption():
+    few = MIN_PICTURES - 1
+    assert warnings(["a dog", *["a cat"] * (few - 1)], references=REFERENCES[:few]) == []
+    (found,) = warnings(["a dog"] * 2, references=REFERENCES[:2])
+    assert "said of 100% of the pictures" in found
+    line = format_collapse(measure_collapse(GOOD[:few], [True] * few, REFERENCES[:few]))
+    assert line.endswith(f"{few} pictures are too few for the collapse alarm")
+
+
+def test_after_few_steps_the_advice_is_to_train_longer():
+    measures = measure_collapse(["a dog"] * 40, [True] * 40, REFERENCES)
+    early, late = collapse_warnings(measures, 12), collapse_warnings(measures, FEW_STEPS)
+    assert all("Only 12 optimizer steps so far: train longer" in text for text in early)
+    assert "lower LEARNING_RATE" in " ".join(late) and "LEARNING_RATE" not in " ".join(early)
 
 
 def test_the_line_of_the_log_names_every_measure():

@@ -9,7 +9,8 @@ from in_process import call
 from tiny import ROOT, TINY, flags, run
 
 from basics.errors import UserError
-from basics.settings import TYPES, load_settings
+from basics.setting_schema import SCHEMA
+from basics.settings import load_settings
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -63,4 +64,4 @@ def test_the_quick_start_runs_as_written(tmp_path):
 
 def test_every_setting_the_readme_names_exists():
     named = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)`", README))
-    assert named and named <= set(TYPES)
+    assert named and named <= set(SCHEMA)

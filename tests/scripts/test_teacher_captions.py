@@ -14,9 +14,22 @@ from basics.errors import UserError
 from sources.prepare import prepare
 
 
+def test_a_folder_that_has_captions_in_another_form_is_left_alone(git, tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption\n")
+    with pytest.raises(UserError, match="has captions already, captions.csv, and of two captions files one is ignored"):
+        teacher_captions.main(["--teacher", str(git), "--images", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["captions.csv"]
+
+
 def test_another_captioner_of_transformers_teaches_by_its_captions_alone(git, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    size = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    size = {
+        "hidden_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "initializer_range": 2.0,
+    }
     special = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
     text = {**size, **special, "vocab_size": len(WORDS), "encoder_hidden_size": 24, "max_position_embeddings": 64}
     config = BlipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 16}, projection_dim=8)

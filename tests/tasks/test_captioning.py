@@ -1,9 +1,16 @@
-"""Captioning as a task: its schedule, its criteria, and a stop in the middle of validating."""
+"""Captioning as a task: its schedule, a stop while it validates, what of a teacher is refused or done but once."""
 
 import pytest
+import torch
+from taught import make_all, train
 from tiny import tiny_settings
 
-from tasks.captioning import build_captioning, share_of_peak
+from basics.errors import UserError
+from dataset import PairLoader
+from distillation.teacher import GenerativeImageTextTeacher
+from tasks import captioning
+from tasks.captioning import build_captioning, find_teacher, share_of_peak
+from tasks.criteria import CRITERIA, Ingredients
 from training.processes import OneProcess
 from training.run import start_run
 from training.stopping import Stopped, StopSignal
@@ -32,3 +39,48 @@ def test_a_stop_is_heard_while_validation_captions(tmp_path, monkeypatch):
         stop.requested = "SIGTERM"
         with pytest.raises(Stopped):
             task.validate(run, {"val_loss": 1.0}, stop)
+
+
+@pytest.mark.parametrize("changes", [{}, {"DISTILL_TEMPERATURE": 2.0}, {"DISTILL_ALPHA": 0, "DISTILL_FEATURES": "a=b"}])
+def test_a_teacher_of_captions_alone_is_refused_before_it_is_loaded(tmp_path, changes):
+    """BLIP cannot say what it expects next, whatever is asked beside; its captions would have taken minutes first."""
+    (tmp_path / "config.json").write_text('{"model_type": "blip"}')
+    teacher = {"DISTILL": "teacher", "TEACHER_MODEL_NAME": str(tmp_path), "DISTILL_CAPTIONS": 0.5}
+    with pytest.raises(UserError, match="captions only|captioner of this project only"):
+        find_teacher(tiny_settings(**teacher, **changes), torch.device("cpu"))
+
+
+def test_a_captioner_to_start_from_and_a_teacher_are_loaded_once(git, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(RUN_NAME="first", NUM_EPOCHS=1)
+    loaded, load = [], captioning.load_captioner
+    monkeypatch.setattr(captioning, "load_captioner", lambda *given: loaded.append(given[0]) or load(*given))
+    train(RUN_NAME="second", NUM_EPOCHS=1, FINETUNE_FROM="checkpoints/first/best")
+    assert [str(name) for name in loaded] == ["checkpoints/first/best", "checkpoints/second/best"]  # the last is scored
+    teachers, load_teacher = [], GenerativeImageTextTeacher.__init__
+    monkeypatch.setattr(
+        GenerativeImageTextTeacher, "__init__", lambda *given: teachers.append(given) or load_teacher(*given)
+    )
+    wishes = {"TOKENIZER": "teacher", "DISTILL_CAPTIONS": 0.5, "DISTILL_BEAMS": 1, "DISTILL_TOP_K": 8}
+    features = {"DISTILL_FEATURES": "projection=git.visual_projection", "NUM_EPOCHS": 1, "DATA_DIR": "other"}
+    train(RUN_NAME="taught", DISTILL="teacher", TEACHER_MODEL_NAME=git, **wishes, **features)
+    assert len(teachers) == 1
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_teacher_looks_at_each_crop_once(git, tmp_path, monkeypatch, cached):
+    """Live predictions and features come from the same pass."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"DISTILL_CACHE": cached, "DISTILL_FEATURES": "projection=git.visual_projection", "GROUP_CAPTIONS": True}
+    made = make_all(git, **settings)
+    train_set, looks = made.train_set, []
+    targets, _ = made.soft_targets()
+    source = PairLoader(train_set, made.settings, made.tokenizer.pad_id, shuffle=False)
+    given = Ingredients(made.settings, made.model, made.tokenizer, source, targets, made.teacher)
+    criterion = CRITERIA["teacher"](given, run=None)
+    if not cached:
+        targets.teacher = made.teacher
+    made.teacher.model.git.image_encoder.register_forward_hook(lambda *call: looks.append(len(call[1])))
+    batch = next(source.batches())
+    loss, count = criterion(made.model.train(), batch)
+    assert loss.isfinite() and count == criterion.count(batch) and len(looks) == 1

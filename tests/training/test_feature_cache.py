@@ -62,7 +62,7 @@ def test_views_are_augmented_once_each_and_shown_in_turn(data):
     encoder.eval()
     with torch.no_grad():
         plain = encoder(pictures.read([2], [0]))
-    assert sum(torch.allclose(view, plain, atol=2e-3) for view in shown) == 1  # view 0 is the picture same_batch
+    assert sum(torch.allclose(view, plain, atol=2e-3) for view in shown) == 1  # view 0 is the picture itself
 
 
 def test_building_the_cache_leaves_the_random_numbers_of_training_alone(data):
