@@ -123,3 +123,13 @@ def test_a_branch_leaves_a_best_of_later_epochs_behind(finished, tmp_path):
     assert result.returncode == 0 and "is no longer that of epoch" in result.stdout
     assert json.loads((tmp_path / "checkpoints/b/best/config.json").read_text())["epoch"] == 8  # the only one it had
     assert "best         epoch 8" in result.stdout
+
+
+def test_a_branch_without_epochs_of_its_own_has_a_best_of_its_own(finished, tmp_path):
+    """From the last step of a run whose best/ is of another epoch: nothing is left to train, nothing to bring along."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "checkpoints/a/best/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "epoch": 99}))
+    result = train(tmp_path, "--resume-checkpoint-path", f"checkpoints/a/{LAST}", **{**RUN, "RUN_NAME": "b"})
+    assert result.returncode == 0 and "best         epoch 8" in result.stdout
+    assert json.loads((tmp_path / "checkpoints/b/best/config.json").read_text())["epoch"] == 8

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -95,11 +96,18 @@ def test_off_imports_neither_wandb_nor_matplotlib(tmp_path):
     assert list((tmp_path / "my-run").iterdir()) == []
 
 
-def test_offline_keeps_settings_steps_epochs_and_captions_with_pictures(tmp_path):
-    Image.new("RGB", (640, 480), "red").save(tmp_path / "cat.png")
-    result = run_python(LOG, "offline", tmp_path)
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """A folder with one offline run, and what its process printed."""
+    folder = tmp_path_factory.mktemp("offline")
+    Image.new("RGB", (640, 480), "red").save(folder / "cat.png")
+    return folder, run_python(LOG, "offline", folder)
+
+
+def test_offline_keeps_settings_steps_epochs_and_captions_with_pictures(offline):
+    folder, result = offline
     assert result.returncode == 0, result.stderr
-    records = read_wandb(tmp_path)
+    records = read_wandb(folder)
     config = {u.key: json.loads(u.value_json) for record in records for u in record.run.config.update}
     assert config["LEARNING_RATE"] == 0.0123 and config["WANDB_MODE"] == "offline"
     values = logged(records)
@@ -107,15 +115,15 @@ def test_offline_keeps_settings_steps_epochs_and_captions_with_pictures(tmp_path
     assert values["epoch/train_loss"] == [3.375] and "epoch/val_loss" not in values
     assert values["_step"] == [1, 2]
     assert values["samples.captions"] == [["a red square\nreference: a red square on grey\ncat.png"]]
-    [picture] = tmp_path.glob("my-run/wandb/offline-run-*/files/media/images/*.png")
+    [picture] = folder.glob("my-run/wandb/offline-run-*/files/media/images/*.png")
     assert Image.open(picture).size == (384, 288)
     assert exit_codes(records) == [0]
 
 
-def test_offline_says_how_to_send_the_run_and_nothing_else(tmp_path):
-    result = run_python(LOG.replace("tracker.log_captions", "0 and "), "offline", tmp_path)
-    [folder] = tmp_path.glob("my-run/wandb/offline-run-*")
-    assert result.stdout == f"W&B          offline; to send it: wandb sync {folder.relative_to(tmp_path)}\n" * 2
+def test_offline_says_how_to_send_the_run_and_nothing_else(offline):
+    folder, result = offline
+    [run] = folder.glob("my-run/wandb/offline-run-*")
+    assert result.stdout == f"W&B          offline; to send it: wandb sync {run.relative_to(folder)}\n" * 2
     assert result.stderr == ""
 
 
@@ -143,14 +151,14 @@ def test_a_run_stopped_by_a_signal_has_not_failed(tmp_path):
     assert exit_codes(read_wandb(tmp_path)) == [0]
 
 
-def test_a_resumed_run_goes_on_as_the_same_wandb_run(tmp_path):
-    script = "with tracking.setup_wandb(settings, Path('my-run')) as tracker: tracker.log_step({}, {{'loss': 1.0}})"
-    for step in (1, 2):
-        assert run_python(script.format(step), "offline", tmp_path).returncode == 0
+def test_a_resumed_run_goes_on_as_the_same_wandb_run(offline, tmp_path):
+    shutil.copytree(offline[0], tmp_path, dirs_exist_ok=True)
+    script = "with tracking.setup_wandb(settings, Path('my-run')) as tracker: tracker.log_step(3, {'loss': 1.0})"
+    assert run_python(script, "offline", tmp_path).returncode == 0
     [run_id] = (tmp_path / "my-run" / tracking.ID_FILE).read_text().split()
     files = list(tmp_path.glob("my-run/wandb/offline-run-*/run-*.wandb"))
-    assert {path.name for path in files} == {f"run-{run_id}.wandb"}
-    assert logged(read_wandb(tmp_path))["_step"] == [2]
+    assert [path.name for path in files] == [f"run-{run_id}.wandb"] * 2
+    assert logged(read_wandb(tmp_path))["_step"] == [3]
 
 
 @pytest.mark.parametrize("key, reason", [("", "no API key"), ("0" * 40, "check the connection")])
