@@ -48,23 +48,12 @@ def environment(**variables) -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
 
 
-def start(script: str, *arguments, cwd: Path, **variables) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / script), *map(str, arguments)],
-        cwd=cwd,
-        text=True,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
 def run(script: str, *arguments, cwd: Path, **variables) -> subprocess.CompletedProcess:
     """A script to its end, as a user starts it; its output is shown where a test fails."""
-    process = start(script, *arguments, cwd=cwd, **variables)
-    out, err = process.communicate(timeout=300)
-    print(out, err)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    command, env = [sys.executable, str(ROOT / script), *map(str, arguments)], environment(**variables)
+    result = subprocess.run(command, cwd=cwd, env=env, text=True, capture_output=True, timeout=300)
+    print(result.stdout, result.stderr)
+    return result
 
 
 def tiny_settings(**changes) -> Settings:

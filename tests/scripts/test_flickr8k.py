@@ -4,7 +4,11 @@ import json
 import os
 
 import pytest
-from tiny import SHARED, TINY, flags, run
+from in_process import call
+from tiny import SHARED, TINY, flags
+
+import inference
+import train
 
 RAW, ENCODER = SHARED / "data/flickr8k", SHARED / "models/efficientnet-lite0"
 
@@ -31,8 +35,8 @@ def few(tmp_path):
 
 def test_real_photographs_train_and_are_captioned(few, tmp_path):
     settings = {name: value for name, value in TINY.items() if not name.startswith(("SCRATCH_", "SHAPES_"))}
-    result = run(
-        "train.py",
+    result = call(
+        train.main,
         "--preset",
         "flickr8k",
         "--raw-dir",
@@ -45,5 +49,5 @@ def test_real_photographs_train_and_are_captioned(few, tmp_path):
     assert result.returncode == 0 and "81 image tokens" in result.stdout and "3,371,008 frozen" in result.stdout
     dev = json.loads((tmp_path / "data/flickr8k/splits.json").read_text())["val"]
     assert len(dev) == 8
-    captions = run("inference.py", *(few / "Images" / name for name in dev), "--format", "json", cwd=tmp_path)
+    captions = call(inference.main, *(few / "Images" / name for name in dev), "--format", "json", cwd=tmp_path)
     assert captions.returncode == 0 and [len(row["captions"]) for row in json.loads(captions.stdout)] == [1] * 8

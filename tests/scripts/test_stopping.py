@@ -87,4 +87,6 @@ def test_on_a_terminal_a_bar_shows_loss_rate_and_speed(finished, tmp_path, forks
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        for end in (screen, other_end):
+            os.close(end)
     assert bar.search(shown)
