@@ -8,9 +8,9 @@ from tiny import tiny_settings
 from basics.errors import UserError
 from dataset import PairLoader
 from distillation.teacher import GenerativeImageTextTeacher
-from tasks import captioning
+from tasks import captioning, criteria
 from tasks.captioning import find_teacher, share_of_peak
-from tasks.criteria import CRITERIA, Ingredients
+from tasks.criteria import DISTILLATION, Ingredients, check_loss
 
 
 def test_self_critical_steps_have_a_rate_of_their_own_that_falls_to_nothing():
@@ -63,10 +63,22 @@ def test_a_teacher_looks_at_each_crop_once(git, tmp_path, monkeypatch, cached):
     targets, _ = made.soft_targets()
     source = PairLoader(train_set, made.settings, made.tokenizer.pad_id, shuffle=False)
     given = Ingredients(made.settings, made.model, made.tokenizer, source, targets, made.teacher)
-    criterion = CRITERIA["teacher"](given, run=None)
+    criterion = DISTILLATION["teacher"](given, run=None)
     if not cached:
         targets.teacher = made.teacher
     made.teacher.model.git.image_encoder.register_forward_hook(lambda *call: looks.append(len(call[1])))
     batch = next(source.batches())
     loss, count = criterion(made.model.train(), batch)
     assert loss.isfinite() and count == criterion.count(batch) and len(looks) == 1
+
+
+@pytest.mark.parametrize("name", ["teacher", "momentum", "self_critical"])
+def test_what_needs_more_than_pairs_is_no_loss(name):
+    with pytest.raises(UserError, match="LOSS must be one of 'cross_entropy', got"):
+        check_loss(tiny_settings(LOSS=name))
+
+
+def test_a_teacher_is_blended_into_cross_entropy_alone(monkeypatch):
+    monkeypatch.setitem(criteria.LOSSES, "focal", criteria.plain)
+    with pytest.raises(UserError, match="DISTILL blends a teacher into cross-entropy"):
+        check_loss(tiny_settings(LOSS="focal", DISTILL="momentum", EMA_DECAY=0.9))
