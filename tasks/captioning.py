@@ -40,7 +40,7 @@ from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor, warmup_steps
 from training.reporting import print_device
 from training.resume import Resumed, keep_architecture
-from training.run import Run, Validation
+from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
 
 
@@ -152,6 +152,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     config = captioner_config(model, tokenizer, settings.to_dict(), epoch=0)
     captioner = Captioner(model, tokenizer, image_processor, config)
     ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype)
+    say_long_warm_up(settings, settings.NUM_EPOCHS * steps_per_epoch(ingredients.train, settings))
     parts = {
         "tokenizer": tokenizer.to_dict(),
         "architecture": model.architecture,
@@ -179,6 +180,15 @@ def with_epochs(settings: Settings, pictures: int) -> Settings:
     epochs = max(4, min(60, round(40 * (150 / pictures) ** 0.285)))
     print(f"epochs       {epochs} for {pictures:,} training pictures (NUM_EPOCHS auto)")
     return settings.replace(NUM_EPOCHS=epochs)
+
+
+def say_long_warm_up(settings: Settings, steps: int) -> None:
+    """A rate that is never reached is no mistake of a short try, but it explains what comes out."""
+    if settings.WARMUP_STEPS >= max(1, steps):
+        print(
+            f"note         WARMUP_STEPS {settings.WARMUP_STEPS} is the whole run of {steps:,} steps: LEARNING_RATE is "
+            "never reached; a share will do, --warmup-steps 0.1"
+        )
 
 
 def load_origin(settings: Settings, resumed: Resumed | None) -> Captioner | None:

@@ -82,3 +82,20 @@ def test_a_teacher_is_blended_into_cross_entropy_alone(monkeypatch):
     monkeypatch.setitem(criteria.LOSSES, "focal", criteria.plain)
     with pytest.raises(UserError, match="DISTILL blends a teacher into cross-entropy"):
         check_loss(tiny_settings(LOSS="focal", DISTILL="momentum", EMA_DECAY=0.9))
+
+
+@pytest.mark.parametrize("warmup, said", [(10, True), (9, False), (0.5, False), (0, False)])
+def test_a_warm_up_as_long_as_the_run_is_said(warmup, said, capsys):
+    captioning.say_long_warm_up(tiny_settings(WARMUP_STEPS=warmup), steps=10)
+    assert ("never reached" in capsys.readouterr().out) is said
+
+
+def test_a_warm_up_may_be_a_share_of_the_run():
+    settings = tiny_settings(WARMUP_STEPS=0.25, NUM_EPOCHS=2)
+    assert [share_of_peak(settings, step, steps_per_epoch=4) for step in (0, 1, 2)] == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("pictures, epochs", [(20, 60), (150, 40), (6000, 14), (10**6, 4)])
+def test_few_pictures_are_seen_more_often(pictures, epochs, capsys):
+    assert captioning.with_epochs(tiny_settings(NUM_EPOCHS="auto"), pictures).NUM_EPOCHS == epochs
+    assert f"{epochs} for {pictures:,} training pictures" in capsys.readouterr().out
