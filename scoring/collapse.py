@@ -9,6 +9,7 @@ their pictures: each is measured on validation captions and compared with a line
 
 import re
 from collections import Counter
+from textwrap import shorten
 
 from scoring.cider_d import CiderD
 from scoring.penn_treebank import words
@@ -20,6 +21,7 @@ HIGH_MOST_COMMON = 0.25  # share of the commonest caption
 HIGH_UNENDED = 0.1  # share of captions that reached MAX_SEQ_LEN
 HIGH_REPEATING = 0.1  # share of captions with a run of words said twice in a row
 HIGH_SHUFFLED = 0.8  # CIDEr-D against another picture's references, as a share of the real one
+SHOWN = 60  # characters of a caption in a warning
 REPEATED = re.compile(r"\b(\w+(?: \w+){0,3}) \1(?: |$)")  # one to four words, then the same again
 
 LONGER = "Only {steps} optimizer steps so far: train longer (NUM_EPOCHS)"
@@ -54,7 +56,7 @@ def measure_collapse(captions: list[str], finished: list[bool], references: list
         "pictures": total,
         "distinct": len(set(texts)) / total,
         "most_common": count / total,
-        "example": example,
+        "example": shorten(example, SHOWN, placeholder=" ..."),
         "unended": sum(not end for end in finished) / total,
         "repeating": sum(REPEATED.search(text) is not None for text in texts) / total,
         "cider": sum(cider.score(text, i) for i, text in enumerate(texts)) / total,
