@@ -10,7 +10,7 @@ of them are checked before any work starts, against basics/setting_schema.py.
 DATASET = "shapes"  # "shapes" (drawn on the spot), "flickr8k", "flickr30k", "coco", or "folder": your own pictures
 RAW_DIR = None  # folder of the dataset as downloaded (not for shapes); flickr30k: None downloads it
 DATA_DIR = "data"  # prepared data goes to DATA_DIR/<DATASET>/
-FLICKR30K_REPO_ID = "nlphuji/flickr30k"  # Hub dataset that prepare_flickr30k() downloads without RAW_DIR
+FLICKR30K_REPO_ID = "nlphuji/flickr30k"  # Hub dataset that is downloaded without RAW_DIR
 VAL_FRACTION = 0.1  # share of images held out for validation where there is no official split, 0 to 0.5
 TEST_FRACTION = 0.1  # share of images held out for test where there is no official split, 0 to 0.5
 BAD_IMAGE_LIMIT = 0.01  # share of missing or unreadable images above which preparing stops, 0 to 1

@@ -32,12 +32,12 @@ from training.reporting import advance, progress_bar, report_end, report_epoch, 
 from training.resume import choose_folder, find_resumed, settings_for_resume
 from training.run import Run, Validation, start_run
 from training.stopping import Stopped, StopSignal
-from training.tracking import NoTracker, setup_wandb
+from training.tracking import Tracker, setup_wandb
 
 USAGE = "python train.py [--preset NAME] [--setting VALUE ...]"
 
 
-def train_one_epoch(run: Run, criterion: Criterion, tracker: NoTracker, stop: StopSignal) -> dict:
+def train_one_epoch(run: Run, criterion: Criterion, tracker: Tracker, stop: StopSignal) -> dict:
     """Train from the run's position to the end of its epoch -> the epoch's record; train_loss is in nats a target.
 
     Raises Stopped between two steps, UserError when the loss is no longer finite.
@@ -127,7 +127,7 @@ def stop_if_not_finite(run: Run, loss_sum: float, norm: float, learning_rate: fl
     )
 
 
-def fit(run: Run, tracker: NoTracker, uploader: NoUpload, stop: StopSignal) -> None:
+def fit(run: Run, tracker: Tracker, uploader: NoUpload, stop: StopSignal) -> None:
     """Train and validate epoch by epoch until all are done or patience runs out."""
     task, progress, settings = run.task, run.progress, run.settings
     evaluate(run, task.val, task.val_criterion, stop, num_batches=2)  # what breaks here would break after an epoch

@@ -1,1 +1,1 @@
-"""What knows nothing of pictures and captions: settings, files, devices, errors."""
+"""What stands under everything: settings and their rules, files, caches, devices, the Hub, errors."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from basics.errors import UserError, run_script
 from basics.settings import Settings, load_settings
-from training.tracking import NoTracker
+from training.tracking import Tracker
 
 TRAINING = {  # as in presets/flickr8k.yaml, but of width 256; the encoder does not run, it is there for its sizes
     "ENCODER_MODEL_NAME": "scratch",
@@ -124,7 +124,7 @@ def write_features(path: Path, pictures, model):
     return Features(path, shape)
 
 
-class Watch(NoTracker):
+class Watch(Tracker):
     """Sees each step: when it ended, and how much memory is the process's own."""
 
     def __init__(self):

@@ -41,7 +41,7 @@ from training.feature_cache import cached_features
 from training.processes import OneProcess
 from training.run import start_run
 from training.stopping import StopSignal
-from training.tracking import NoTracker
+from training.tracking import Tracker
 from training.utilisation import example_flops, matmul_peak, step_flops
 
 EPOCHS = 5
@@ -106,7 +106,7 @@ class Ours:
     def train(self, steps: int) -> None:
         """The last steps of an epoch, by the loop of train.py."""
         self.run.progress.batches_done = self.num_batches - steps
-        record = train_one_epoch(self.run, CaptionLoss(), NoTracker(), StopSignal(self.run.processes))
+        record = train_one_epoch(self.run, CaptionLoss(), Tracker(), StopSignal(self.run.processes))
         self.run.progress.end_epoch(record)
 
     def captions(self, steps: int) -> int:

@@ -1,4 +1,4 @@
-"""Anything that captions, as one thing: a captioner of train.py, several together, or a folder of GIT, a teacher.
+"""What can be compared, as one thing: a captioner of train.py, several together, or a folder of GIT, a teacher.
 
 captioner = load_any("checkpoints/student/best", device)        # a checkpoint file, a Hub id, an ensemble a,b
 captioner.caption(images, DecodingOptions(captioner.max_seq_len, captioner.settings.BEAM_SIZE))

@@ -1,6 +1,6 @@
 """Pull features of the student towards its teacher's, through activation hooks on any named modules of both.
 
-    model.training_only[PROJECTOR] = ...  is made by add_projector(model, ...), before the optimizer, which trains it
+    add_feature_loss(model, image_processor, teacher, settings)      # before the optimizer, which trains its projector
     criterion = FeatureDistillLoss(inner, model, teacher, dataset, settings)    # around any criterion of captions
 
 DISTILL_FEATURES "ours=theirs" names modules that see pictures, as named_modules() does: an encoder, its blocks, what
@@ -29,7 +29,7 @@ from model import ImageToTextModel
 from networks.encoder import ImageProcessor, prepare_pixels
 from networks.hooks import ActivationHooks
 
-PROJECTOR = "feature_loss"  # its name in model.training_only
+FEATURE_LOSS = "feature_loss"  # its name in model.training_only
 EXPECTED = "name one that sees pictures and runs in training (with CACHE_FEATURES the encoder does not), as projection"
 LEADING = (0, 1, 2, 5)  # CLS, CLS and a distillation token, CLS and four registers (arXiv 2309.16588)
 DEAD = 1e-2  # a normed token has length sqrt(C); one far below has no direction, only a huge gradient
@@ -112,7 +112,7 @@ def module_names(settings: Settings) -> tuple[str, str]:
 
 
 @torch.no_grad()
-def add_projector(
+def add_feature_loss(
     model: ImageToTextModel, image_processor: ImageProcessor, teacher: Teacher, settings: Settings
 ) -> None:
     """Give a model that is being made its projector, whose widths two blank pictures tell.
@@ -132,7 +132,7 @@ def add_projector(
         teacher.image_tokens(teacher.pixels(blank))
         widths = [width_of(found, name) for found, name in ((mine, ours), (its, theirs))]
     model.train(was_training)
-    model.training_only[PROJECTOR] = FeatureLoss(*widths).to(device)
+    model.training_only[FEATURE_LOSS] = FeatureLoss(*widths).to(device)
 
 
 def width_of(features: dict[str, Tensor], name: str) -> int:
@@ -170,5 +170,5 @@ class FeatureDistillLoss:
             loss, count = self.inner(model, batch)
             if theirs not in its:  # live predictions have run the teacher over these very crops
                 self.teacher.image_tokens(shown_pixels(self.teacher, self.dataset, batch))
-            pull = self.model.training_only[PROJECTOR](mine[ours], its[theirs])
+            pull = self.model.training_only[FEATURE_LOSS](mine[ours], its[theirs])
         return loss + self.weight * count * pull, count

@@ -1,1 +1,1 @@
-"""What models are made of: encoders, decoders, searches, hooks."""
+"""What models are made of: encoders, decoders, searches, activation hooks, GIT."""

@@ -80,7 +80,7 @@ class GitParts:
 
 @dataclass
 class GitCache:
-    """Keys and values of the images and of `length` caption tokens, which change in place, unlike model.Cache.
+    """Keys and values of the images and of `length` caption tokens, which change in place, unlike our own cache.
 
     start_logits (U, 1, V): what follows [CLS], until decode() has given it.
     """

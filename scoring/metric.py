@@ -20,7 +20,7 @@ class Metric(Protocol):
         """What each image adds to the sums, (images, K)."""
 
     def score(self, sums: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Sums (R, K) over images (R,), how many they are -> scores (R, N), as fractions."""
+        """Sums (R, K) over images (R,), how many they are -> scores (R, N), as they are printed."""
 
 
 class MeanOverImages:

@@ -1,12 +1,13 @@
 """Caption scores without Java: BLEU-1 to 4, ROUGE-L and CIDEr-D, equal to pycocoevalcap's (tests/scoring).
 
     scores = score_captions(["a dog runs"], [["A dog is running.", "A brown dog runs."]])
-    scores.mean                    # {"BLEU-1": ..., "BLEU-4": ..., "ROUGE-L": ..., "CIDEr-D": ...}, all as fractions
+    scores.mean                    # {"BLEU-1": ..., "BLEU-4": ..., "ROUGE-L": ..., "CIDEr-D": ...}
     scores.intervals()             # {"BLEU-1": (low, high), ...}: 95% of bootstrap samples of the images
     scores.per_image["CIDEr-D"]    # one score a picture
     difference_intervals(scores, others)     # the same of others - scores, where both are of the same images
 
-Captions come as they are; they are cut into Penn Treebank words here. A metric of your own is a file with a
+BLEU and ROUGE-L go from 0 to 1, CIDEr-D from 0 to 10. Captions come as they are; they are cut into Penn Treebank
+words here. A metric of your own is a file with a
 metric.Metric and a line in METRICS: scores, intervals, differences and all that prints them follow.
 """
 

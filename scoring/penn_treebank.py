@@ -3,8 +3,9 @@
     words("A man can't swim.")      # "a man ca n't swim"
 
 Gives what pycocoevalcap's PTBTokenizer gives (Stanford CoreNLP 3.4.1 with -lowerCase, then punctuation dropped), with
-no Java; tests/test_penn_treebank.py compares them. Like that lexer it tries every rule at each place and takes the one
-that reaches furthest, the first of equals. Not covered: letters that Unicode knows and Java's tables of 2014 did not.
+no Java; tests/scoring/test_penn_treebank.py compares them. Like that lexer it tries every rule at each place and takes
+the one that reaches furthest, the first of equals. Not covered: letters that Unicode knows and Java's tables of 2014
+did not.
 """
 
 import re

@@ -1,1 +1,1 @@
-"""What people have, read and prepared: pictures, captions, splits."""
+"""What people have, or what is drawn for them, read and prepared: raw forms, pictures, captions, splits."""

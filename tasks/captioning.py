@@ -17,12 +17,13 @@ from basics.settings import Settings
 from captioner.folder import Captioner, captioner_config, captioner_from_checkpoint, load_captioner, save_captioner
 from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.examine import better_than_teacher, check_teacher
-from distillation.features import add_projector
+from distillation.features import add_feature_loss
 from distillation.teacher import LazyTeacher
 from distillation.teacher_work import TeacherWork
 from losses.criterion import Criterion
 from losses.cross_entropy import CaptionLoss
 from model import ImageToTextModel, make_model
+from networks.decoders import find_decoder
 from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, describe_encoder, token_shape
 from networks.encoders import load_encoder
@@ -33,13 +34,13 @@ from scoring.evaluation_report import format_evaluation
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare
 from sources.prepared import PreparedData
-from tasks.criteria import CRITERIA, Ingredients, check_loss
+from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
 from tokenizer import CaptionTokenizer, build_tokenizer
 from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor, warmup_steps
 from training.reporting import print_device
 from training.resume import Resumed, keep_architecture
-from training.run import Run, Validation
+from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
 
 
@@ -74,14 +75,12 @@ class Captioning:
         return share_of_peak(self.settings, step, steps_per_epoch)
 
     def criterion(self, run: Run) -> Criterion:
-        """LOSS or DISTILL's for NUM_EPOCHS, then self-critical training, which goes on from the averaged weights."""
-        name = self.settings.DISTILL or self.settings.LOSS
+        """Self-critical training goes on from the averaged weights of the epochs before it."""
         if run.progress.epoch >= self.settings.NUM_EPOCHS:
-            name = "self_critical"
             first = run.progress.history[-1]["train_loss"] is not None  # of these epochs: the one before had a loss
             if first and run.progress.batches_done == 0:
                 run.average.restart(run.model)
-        return CRITERIA[name](self.ingredients, run)
+        return criterion_of_epoch(self.ingredients, run)
 
     def validate(self, run: Run, record: dict, stop: StopSignal) -> Validation:
         """Greedy captions of NUM_VALIDATION_CAPTIONS pictures -> collapse measures, and a few to look at."""
@@ -134,6 +133,7 @@ class Captioning:
 def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     """Source, tokenizer, model and loaders, as the settings and a checkpoint say. Raises UserError."""
     check_loss(settings)
+    find_decoder(settings.DECODER)  # says so before data are prepared
     device = pick_device(settings.DEVICE)
     dtype = pick_precision(settings, device)
     origin = load_origin(settings, resumed)
@@ -152,6 +152,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     config = captioner_config(model, tokenizer, settings.to_dict(), epoch=0)
     captioner = Captioner(model, tokenizer, image_processor, config)
     ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype)
+    say_long_warm_up(settings, settings.NUM_EPOCHS * steps_per_epoch(ingredients.train, settings))
     parts = {
         "tokenizer": tokenizer.to_dict(),
         "architecture": model.architecture,
@@ -179,6 +180,15 @@ def with_epochs(settings: Settings, pictures: int) -> Settings:
     epochs = max(4, min(60, round(40 * (150 / pictures) ** 0.285)))
     print(f"epochs       {epochs} for {pictures:,} training pictures (NUM_EPOCHS auto)")
     return settings.replace(NUM_EPOCHS=epochs)
+
+
+def say_long_warm_up(settings: Settings, steps: int) -> None:
+    """A rate that is never reached is no mistake of a short try, but it explains what comes out."""
+    if settings.WARMUP_STEPS >= max(1, steps):
+        print(
+            f"note         WARMUP_STEPS {settings.WARMUP_STEPS} is the whole run of {steps:,} steps: LEARNING_RATE is "
+            "never reached; a share will do, --warmup-steps 0.1"
+        )
 
 
 def load_origin(settings: Settings, resumed: Resumed | None) -> Captioner | None:
@@ -247,7 +257,7 @@ def build_model(
     if origin:
         model.load_state_dict(origin.model.state_dict())
     if teacher and settings.DISTILL == "teacher" and settings.DISTILL_FEATURES:
-        add_projector(model, image_processor, teacher.loaded, settings)
+        add_feature_loss(model, image_processor, teacher.loaded, settings)
     return model, image_processor
 
 

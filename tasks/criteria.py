@@ -1,6 +1,6 @@
-"""The criteria of captioning, by name: a new one is a file with a Criterion, and a line in CRITERIA.
+"""Which criterion an epoch of captioning has: LOSS, what DISTILL names, or self-critical training.
 
-NUM_EPOCHS are trained with LOSS, or with what DISTILL names; SCST_EPOCHS with "self_critical".
+A criterion of your own is a file with a Criterion, and a line in LOSSES.
 """
 
 from collections.abc import Callable
@@ -54,15 +54,24 @@ def self_critical(given: Ingredients, run: Run) -> Criterion:
     return SelfCriticalLoss(given.model, given.train.dataset.references, given.tokenizer, given.settings)
 
 
-CRITERIA: dict[str, Callable[[Ingredients, Run], Criterion]] = {
-    "cross_entropy": plain,
-    "teacher": towards_teacher,
-    "momentum": towards_average,
-    "self_critical": self_critical,
-}
+Maker = Callable[[Ingredients, Run], Criterion]
+LOSSES: dict[str, Maker] = {"cross_entropy": plain}  # by LOSS
+DISTILLATION: dict[str, Maker] = {"teacher": towards_teacher, "momentum": towards_average}  # by DISTILL
+
+
+def criterion_of_epoch(given: Ingredients, run: Run) -> Criterion:
+    """LOSS or DISTILL's for NUM_EPOCHS, then self-critical training."""
+    settings = given.settings
+    if run.progress.epoch >= settings.NUM_EPOCHS:
+        return self_critical(given, run)
+    return DISTILLATION[settings.DISTILL](given, run) if settings.DISTILL else LOSSES[settings.LOSS](given, run)
 
 
 def check_loss(settings: Settings) -> None:
-    """Raises UserError where LOSS is no criterion."""
-    if settings.LOSS not in CRITERIA:
-        raise UserError(f"LOSS must be one of {', '.join(map(repr, CRITERIA))}, got {settings.LOSS!r}")
+    """Raises UserError where LOSS is no criterion, or one that a teacher cannot be blended into."""
+    if settings.LOSS not in LOSSES:
+        raise UserError(f"LOSS must be one of {', '.join(map(repr, LOSSES))}, got {settings.LOSS!r}")
+    if settings.DISTILL and settings.LOSS != "cross_entropy":
+        raise UserError(
+            f'DISTILL blends a teacher into cross-entropy: LOSS must be "cross_entropy", got {settings.LOSS!r}'
+        )

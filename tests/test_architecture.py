@@ -118,3 +118,9 @@ def test_no_two_rooms_use_a_name_for_two_things():
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name not in ("main", "parse_arguments"):
                 places.setdefault(node.name, []).append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_every_file_that_the_plan_names_is_there():
+    plan = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w./]+/|[\w./]+\.(?:py|md|yaml))[`:]", plan)
+    assert len(named) > 80 and [name for name in named if not (ROOT / name).exists()] == []

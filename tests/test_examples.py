@@ -18,7 +18,7 @@ REGISTRIES = {
     "sources/forms/registry.py, FORMS": (forms, "FORMS"),
     "networks/encoders.py, ENCODERS": (encoders, "ENCODERS"),
     "networks/decoders.py, DECODERS": (decoders, "DECODERS"),
-    "tasks/criteria.py, CRITERIA": (criteria, "CRITERIA"),
+    "tasks/criteria.py, LOSSES": (criteria, "LOSSES"),
     "scoring/metrics.py, METRICS": (metrics, "METRICS"),
     "tasks/registry.py, TASKS": (tasks, "TASKS"),
 }
@@ -49,8 +49,8 @@ def added(monkeypatch):
 def test_each_kind_of_thing_is_added_with_a_file_and_a_line(added, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     captions = shapes.draw_shapes(tmp_path / "mine", 40, seed=1)
-    used, focal = [], criteria.CRITERIA["focal"]
-    monkeypatch.setitem(criteria.CRITERIA, "focal", lambda *given: used.append(given) or focal(*given))
+    used, focal = [], criteria.LOSSES["focal"]
+    monkeypatch.setitem(criteria.LOSSES, "focal", lambda *given: used.append(given) or focal(*given))
     lines = [f"{name};{caption}\n" for name, row in captions.items() for caption in row]
     (tmp_path / "mine/captions.ssv").write_text("".join(lines))
     train(

@@ -1,1 +1,1 @@
-"""A run: its state, checkpoints, optimizer, records and reports."""
+"""A run: its state, checkpoints, resuming, optimizer, feature cache, records and reports."""

@@ -10,7 +10,7 @@ class Progress:
     epoch: int = 0  # epochs finished
     global_step: int = 0  # optimizer steps taken
     batches_done: int = 0  # batches of the current epoch trained on: the data position
-    num_pairs: int = 0  # image-caption pairs of an epoch, which give the position its meaning
+    num_pairs: int = 0  # examples of an epoch, which give the position its meaning
     loss_sum: float = 0.0  # nats over them
     num_tokens: int = 0  # targets of the current epoch so far
     seconds: float = 0.0  # spent training in the current epoch

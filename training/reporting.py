@@ -8,7 +8,7 @@ import transformers
 from tqdm import tqdm
 
 from training.run import Run, Validation
-from training.tracking import NoTracker, plot_losses, write_log
+from training.tracking import Tracker, plot_losses, write_log
 from training.utilisation import example_flops, matmul_peak
 
 
@@ -46,7 +46,7 @@ def examples_done(run: Run) -> int:
     return min(run.progress.batches_done * source.batch_size, source.num_examples)
 
 
-def report_epoch(run: Run, record: dict, is_best: bool, found: Validation, tracker: NoTracker) -> None:
+def report_epoch(run: Run, record: dict, is_best: bool, found: Validation, tracker: Tracker) -> None:
     """Write log.jsonl and loss.png, tell the tracker, print; several processes do it once."""
     if not run.processes.is_main:
         return

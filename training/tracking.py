@@ -36,8 +36,8 @@ PICTURE_SIZE = 384  # longest side of logged sample pictures, pixels
 MAX_MARKERS = 30  # epochs up to which loss.png marks each point
 
 
-class NoTracker:
-    """WANDB_MODE "off": takes everything, keeps nothing."""
+class Tracker:
+    """The door to tracking; by itself, as WANDB_MODE "off" has it, it takes everything and keeps nothing."""
 
     def log_step(self, step: int, values: dict[str, float]) -> None:
         pass
@@ -54,7 +54,7 @@ class NoTracker:
     def finish(self, failed: bool = False) -> None:
         pass
 
-    def __enter__(self) -> "NoTracker":
+    def __enter__(self) -> "Tracker":
         return self
 
     def __exit__(
@@ -63,7 +63,7 @@ class NoTracker:
         self.finish(failed=kind is not None and not issubclass(kind, Stopped))
 
 
-class WandbTracker(NoTracker):
+class WandbTracker(Tracker):
     """A started W&B run. The first error of wandb is reported, and nothing more is logged."""
 
     def __init__(self, run: "wandb.Run", url: str | None, folder: Path):
@@ -81,7 +81,7 @@ class WandbTracker(NoTracker):
         """A W&B alert each: on the run's page, and by mail or Slack where its owner wants that."""
         for warning in warnings if not self.broken else []:
             try:
-                self.run.alert("Collapse alarm", warning, level="WARN")
+                self.run.alert("Warning of a validation", warning, level="WARN")
             except Exception as error:
                 self.give_up(error)
 
@@ -121,13 +121,13 @@ class WandbTracker(NoTracker):
         print(f"W&B          {self.url or 'offline; ' + self.send_by_hand}")
 
 
-def setup_wandb(settings: Settings, run_dir: Path) -> NoTracker:
+def setup_wandb(settings: Settings, run_dir: Path) -> Tracker:
     """Start (or go on with) the W&B run of run_dir as WANDB_MODE says and print where it is.
 
     Raises UserError where "online" has no API key or no connection.
     """
     if settings.WANDB_MODE == "off":
-        return NoTracker()
+        return Tracker()
     import wandb  # takes a second, and is off unless asked for
 
     try:
