@@ -7,16 +7,27 @@
 Writes encoder, prefill (the first token) and step (one more token with cached keys and values) as .onnx or .pt2 files,
 config.json, vocab.json, merges.txt, a README.md and, with ONNX, caption_onnx.py and all it imports. Before the folder
 appears it is checked: every part against PyTorch at every cache length, and the captions of 100 pictures, from file to
-text, by caption_onnx.py against ours. Needs: pip install onnx onnxscript onnxruntime.
+text, by caption_onnx.py against ours. An older export makes way with --overwrite or after a yes on the terminal. Needs:
+pip install onnx onnxscript onnxruntime.
 """
 
 import argparse
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from basics.errors import UserError, run_script
 from basics.settings import constants
 from captioner.places import newest_best
-from publishing.export_folder import Export, find_output, folder_in_the_making, replace_export, require_onnx
+from publishing.export_folder import (
+    Export,
+    agree_to_replace,
+    find_output,
+    folder_in_the_making,
+    replace_export,
+    require_onnx,
+)
 from sources.images import load_image
 
 
@@ -25,6 +36,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
     parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="form of the parts")
     parser.add_argument("--output", help="folder to write; default: onnx, onnx-int8 or torch beside the checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older export in that folder unasked")
     parser.add_argument("--int8", action="store_true", help="weights as 8-bit numbers: a quarter of the size")
     parser.add_argument("--pictures", help="folder of pictures to check captions on; default: the validation pictures")
     parser.add_argument("--num-pictures", type=int, default=100, help="how many of them, at most")
@@ -46,17 +58,18 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
     from publishing.export_checks import check_pictures, compare_captions
 
     captioner = load_captioner(checkpoint)
-    settings = constants().replace(**captioner.config["settings"])
+    settings = captioner.settings
     with folder_in_the_making(output) as work:
         pictures = check_pictures(arguments.pictures, settings, arguments.num_pictures, work / "drawn")
         images = [load_image(path) for path in pictures.paths[:CHECKED]]
         weights = ["float32", "int8"] if arguments.int8 else ["float32"]
-        print("tracing         encoder, prefill and step, then each is checked at every cache length", flush=True)
         levels, exports = export_captioner(captioner, settings, images, arguments.format, weights, work)
         print(format_files(exports[-1]))
         print(f"pixels          at most {levels:.1f} of 255 from the encoder's own preprocessing")
         print(f"captions        {len(pictures.paths)} pictures ({pictures.split})", flush=True)
-        print(compare_captions(captioner, exports, pictures, settings))
+        for line in compare_captions(captioner, exports, pictures, settings):
+            tqdm.write(line)  # beside its bar
+            sys.stdout.flush()
         replace_export(exports[-1].folder, output, work)
     print(f"written         {output}")
 
@@ -78,6 +91,7 @@ def main(argv: list[str]) -> None:
     checkpoint = arguments.checkpoint or str(newest_best(constants().CHECKPOINT_DIR))
     name = arguments.format + ("-int8" if arguments.int8 else "")
     output = find_output(arguments.output, checkpoint, name)
+    agree_to_replace(output, arguments.overwrite)
     export(checkpoint, output, arguments)
     if arguments.format == "onnx":
         print(f"next            python caption_onnx.py photo.jpg --model {output}")

@@ -1,35 +1,37 @@
 """Caption pictures:
 
     python inference.py photo.jpg                                  # just the caption
-    python inference.py photos/ more/*.jpg --beam 5 --format json --output captions.json
+    python inference.py photos/ more/*.jpg --beam 5 --num-captions 3 --output captions.json      # or .csv, .txt
     python inference.py photo.jpg --checkpoint user/name           # a best/ folder, a checkpoint_*.pt or a Hub id
     python inference.py photo.jpg --checkpoint a/best,b/best       # an ensemble of several
 
-Without --checkpoint the newest checkpoints/*/best is used. A picture that cannot be read gets a line on stderr, the
-others go on, and the exit status is 1.
+Without --checkpoint the newest checkpoints/*/best is used, of this folder, else of the project's. Beams, length
+penalty, sampling and precision are the captioner's own where no flag says otherwise. A picture that cannot be read gets
+a line on stderr, the others go on, and the exit status is 1. --output is written as captions come, to NAME.tmp beside
+it, and has its place at the end, or when Ctrl-C or an error stops it after the first caption.
 """
 
 import argparse
-import csv
-import io
-import json
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, get_args
 
 from tqdm import tqdm
 
-from basics.errors import UserError, run_script
-from basics.files import write_atomically
+from basics.errors import run_script
+from basics.setting_schema import SCHEMA
 from basics.settings import Settings, constants
+from captioner.flags import add_output_flags, add_search_flags, search_options
+from captioner.output import form_of, write_captions
+from captioner.picture_files import Found, caption_picture_files
 from captioner.places import check_place, newest_best
-from networks.decoding_options import DecodingOptions
+from networks.decoding_options import DecodingFlags, DecodingOptions
 from sources.images import find_pictures
 
-if TYPE_CHECKING:
-    from captioner.picture_files import Found, PictureCaptioner
+if TYPE_CHECKING:  # torch takes seconds to import
+    from captioner.ensemble import EnsembleCaptioner
+    from captioner.folder import Captioner
 
 STARTED = time.perf_counter()
 
@@ -44,26 +46,18 @@ def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
         help="best/ folder, checkpoint_*.pt file or Hub id, or several with commas: an "
         "ensemble; default: the newest best/",
     )
-    parser.add_argument("--beam", type=int, default=settings.BEAM_SIZE, help="beams of beam search, 1 is greedy")
-    parser.add_argument(
-        "--length-penalty",
-        type=float,
-        default=settings.LENGTH_PENALTY,
-        help="a beam's log-probability is divided by length ** this",
-    )
-    parser.add_argument("--num-captions", type=int, default=1, help="captions a picture, best first")
-    parser.add_argument("--temperature", type=float, default=settings.TEMPERATURE, help="above 0: sampling")
-    parser.add_argument("--top-k", type=int, default=settings.TOP_K, help="sampling: the k likeliest tokens, 0 for all")
-    parser.add_argument(
-        "--top-p", type=float, default=settings.TOP_P, help="sampling: the likeliest share of probability"
-    )
+    add_search_flags(parser)
+    parser.add_argument("--temperature", type=float, help="above 0: sampling; default: the captioner's")
+    parser.add_argument("--top-k", type=int, help="sampling: the k likeliest tokens, 0: all; default: the captioner's")
+    parser.add_argument("--top-p", type=float, help="sampling: the likeliest share; default: the captioner's")
     parser.add_argument("--seed", type=int, help="sampling: the same seed gives the same captions")
-    parser.add_argument("--batch-size", type=int, default=32, help="pictures captioned at once")
     parser.add_argument(
         "--device", default=settings.DEVICE, help="cpu, cuda, cuda:1 or mps; default: the best there is"
     )
-    parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="form of the output")
-    parser.add_argument("--output", help="write to this file instead of the screen")
+    parser.add_argument(
+        "--precision", choices=get_args(SCHEMA["PRECISION"].type), help="of its numbers; default: the captioner's"
+    )
+    add_output_flags(parser)
     parser.add_argument("--stats", action="store_true", help="say how long the first caption took, and pictures/s")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
@@ -76,7 +70,7 @@ class Stats:
         self.ready, self.batch_size = time.perf_counter(), batch_size
         self.times: list[float] = []  # when each caption was there
 
-    def watch(self, rows: Iterator["Found"]) -> Iterator["Found"]:
+    def watch(self, rows: Iterator[Found]) -> Iterator[Found]:
         for row in rows:
             if row.error is None:
                 self.times.append(time.perf_counter())
@@ -93,70 +87,22 @@ class Stats:
         return f"{text}; {len(self.times)} pictures in {last - self.ready:.2f} s"
 
 
-def as_text(row: "Found", alone: bool) -> str:
-    """The captions of a picture, a line each; its name before them unless it is the only one."""
-    return "".join(f"{caption}\n" if alone else f"{row.path}\t{caption}\n" for caption, _ in row.captions)
-
-
-def as_json(rows: list["Found"]) -> str:
-    content = [
-        {
-            "image": str(row.path),
-            "captions": [text for text, _ in row.captions],
-            "scores": [round(caption.score, 4) for _, caption in row.captions],
-        }
-        for row in rows
-    ]
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def as_table(rows: list["Found"]) -> str:
-    """CSV with a line a caption; spreadsheet programs and csv.DictReader read it."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["image", "rank", "caption", "score"])
-    for row in rows:
-        for rank, (text, caption) in enumerate(row.captions, 1):
-            writer.writerow([row.path, rank, text, round(caption.score, 4)])
-    return table.getvalue()
-
-
-def collect(rows: Iterator["Found"], total: int, output_format: str, to_screen: bool) -> tuple[str, int]:
-    """The output and the number of pictures that failed; text for the screen appears as it comes."""
-    good, failed, text = [], 0, ""
-    for row in tqdm(rows, total=total, unit=" pictures", leave=False, disable=None if total > 1 else True):
-        if row.error is not None:
-            failed += 1
-            tqdm.write(f"error: {row.error}", file=sys.stderr)
-        elif output_format == "text":
-            lines = as_text(row, alone=total == 1)
-            text += lines
-            if to_screen:
-                tqdm.write(lines, end="", file=sys.stdout)
-        else:
-            good.append(row)
-    if output_format != "text":
-        text = as_json(good) if output_format == "json" else as_table(good)
-    return text, failed
-
-
-def decoding_options(arguments: argparse.Namespace) -> DecodingOptions:
-    """As the flags say. Raises UserError where they make no sense."""
-    options = DecodingOptions(
-        beam_size=arguments.beam,
-        num_captions=arguments.num_captions,
+def decoding_flags(arguments: argparse.Namespace) -> DecodingFlags:
+    """As far as flags say. Raises UserError where they make no sense, whatever the captioner."""
+    flags = DecodingFlags(
+        beam=arguments.beam,
         length_penalty=arguments.length_penalty,
+        num_captions=arguments.num_captions,
         temperature=arguments.temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         seed=arguments.seed,
     )
-    if problems := options.problems() + ["--batch-size must be 1 or more"] * (arguments.batch_size < 1):
-        raise UserError("; ".join(problems))
-    return options
+    search_options(flags, DecodingOptions(), arguments.batch_size)
+    return flags
 
 
-def load(checkpoint: str, device: str | None) -> "PictureCaptioner":
+def load(checkpoint: str, device: str | None) -> "Captioner | EnsembleCaptioner":
     """One captioner or an ensemble, on its device."""
     from basics.devices import pick_device  # torch takes seconds to import: after what can go wrong without it
 
@@ -170,24 +116,30 @@ def load(checkpoint: str, device: str | None) -> "PictureCaptioner":
     return load_captioners(checkpoint, place)
 
 
+def say_beside_bar(text: str, file: TextIO) -> None:
+    tqdm.write(text, end="", file=file)
+    file.flush()
+
+
 def main(argv: list[str]) -> int:
     settings = constants()
     arguments = parse_arguments(argv, settings)
-    options = decoding_options(arguments)
+    flags = decoding_flags(arguments)
     paths = find_pictures(arguments.pictures)
+    form = form_of(arguments.format, arguments.output, alone=len(paths) == 1)
     checkpoint = arguments.checkpoint or str(newest_best(settings.CHECKPOINT_DIR))
     check_place(checkpoint)
     captioner = load(checkpoint, arguments.device)
-    from captioner.picture_files import caption_picture_files  # torch again
+    from basics.devices import autocast, pick_precision  # torch again
 
+    options = search_options(flags, captioner.own_options, arguments.batch_size)
+    own = captioner.settings
+    precision = pick_precision(own.replace(PRECISION=arguments.precision or own.PRECISION), captioner.device)
     stats = Stats(arguments.batch_size)
-    rows = stats.watch(caption_picture_files(captioner, paths, options, arguments.batch_size))
-    text, failed = collect(rows, len(paths), arguments.format, arguments.output is None)
-    if arguments.output:
-        write_atomically(Path(arguments.output), text)
-        print(f"{len(paths) - failed} of {len(paths)} pictures captioned: {arguments.output}", file=sys.stderr)
-    elif arguments.format != "text":
-        print(text, end="")
+    with autocast(captioner.device, precision):
+        rows = stats.watch(caption_picture_files(captioner, paths, options, arguments.batch_size))
+        bar = tqdm(rows, total=len(paths), unit=" pictures", leave=False, disable=None if len(paths) > 1 else True)
+        failed = write_captions(bar, form, arguments.output, len(paths), say_beside_bar)
     if arguments.stats:
         print(stats, file=sys.stderr)
     return 1 if failed else 0

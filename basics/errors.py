@@ -4,11 +4,14 @@ if __name__ == "__main__":
     run_script(main)        # `--debug` anywhere on the command line shows the traceback
 """
 
+import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable
 
 LONGEST = 300  # characters of another's error within a message of ours
+PIPE_CLOSED = 141  # the exit status that shells show for programs that a closed pipe has ended
 
 
 class UserError(Exception):
@@ -16,14 +19,26 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[list[str]], int | None]) -> None:
-    """Call main(flags) and exit: 0 or main's own status, 1 with one line on stderr after a UserError, 130 on Ctrl-C."""
+    """Call main(flags) and exit: 0 or main's own status, 1 with one line on stderr after a UserError, 130 on Ctrl-C.
+
+    Where whoever reads the output has gone (`| head -1`), quietly: 141.
+    """
     argv = [flag for flag in sys.argv[1:] if flag != "--debug"]
     debug = len(argv) < len(sys.argv) - 1
     try:
-        sys.exit(main(argv) or 0)
+        try:
+            status = main(argv) or 0
+        finally:
+            sys.stdout.flush()  # here, as at Python's own end a closed pipe is a complaint
+        sys.exit(status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        if debug:
+            traceback.print_exc()
+        drop_output()
+        sys.exit(PIPE_CLOSED)
     except (UserError, OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":  # torch's; not imported here
             raise
@@ -31,6 +46,12 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
             traceback.print_exc()
         print(f"error: {message(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def drop_output() -> None:
+    """What still waits for a pipe that is closed goes nowhere, or Python would complain of it at its end."""
+    with contextlib.suppress(OSError):  # not every stdout is a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def message(error: Exception) -> str:

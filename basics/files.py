@@ -1,4 +1,7 @@
-"""Files and folders that are whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files and folders that are whole or not there: written beside their place, flushed to disk, then renamed.
+
+What is no regular file (a terminal, a pipe, /dev/null) is written to as it is, and a link to a file stays a link.
+"""
 
 import contextlib
 import ctypes
@@ -14,12 +17,21 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2: paths start at the 
 RENAME_SWAP = 2  # of macOS's renamex_np
 
 
+OPEN_FILES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # where files that are open already have names
+STREAMS = {"stdin": "0", "stdout": "1", "stderr": "2"}
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that replaces path when all went well; a crash at any moment leaves the old file or the new."""
     path = Path(path)
+    if is_special(path):
+        with open_special(path) as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))  # the file that a link leads to
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = beside(path, ".tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -29,6 +41,18 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def is_special(path: Path) -> bool:
+    """Whether it is there and cannot be replaced: a device, a pipe, a folder, or a name of an open file."""
+    return path.exists() and (not path.is_file() or path.parent in OPEN_FILES)
+
+
+def open_special(path: Path) -> BinaryIO:
+    """To write where it stands: a file behind /dev/stdout is neither cut nor read from its start again."""
+    number = STREAMS.get(path.name, path.name)
+    is_open = path.parent in OPEN_FILES and number.isdecimal()
+    return open(os.dup(int(number)) if is_open else path, "wb")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -73,8 +97,8 @@ def recover_folder(folder: Path) -> None:
         os.replace(old, folder)
 
 
-def beside(folder: Path, suffix: str) -> Path:
-    return folder.parent / (folder.name + suffix)
+def beside(path: Path, suffix: str) -> Path:
+    return path.parent / (path.name + suffix)
 
 
 def exchange(a: Path, b: Path) -> bool:

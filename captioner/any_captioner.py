@@ -1,7 +1,7 @@
 """What can be compared, as one thing: a captioner of train.py, several together, or a folder of GIT, a teacher.
 
 captioner = load_any("checkpoints/student/best", device)        # a checkpoint file, a Hub id, an ensemble a,b
-captioner.caption(images, DecodingOptions(captioner.max_seq_len, captioner.settings.BEAM_SIZE))
+captioner.caption_images(images, DecodingOptions(captioner.max_seq_len, captioner.settings.BEAM_SIZE))
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from basics.errors import UserError
 from basics.settings import Settings, constants
 from captioner.ensemble import load_captioners
-from captioner.folder import Captioned
 from captioner.places import locate, model_type
+from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, prepare_pixels
 
@@ -37,7 +37,7 @@ class AnyCaptioner:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def caption(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
+    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
         """RGB pictures -> for each its captions, best first."""
         return self.caption_pixels(prepare_pixels(self.image_processor, images), options)
 
@@ -51,15 +51,14 @@ def load_any(path: str, device: torch.device) -> AnyCaptioner:
 def load_trained(path: str, device: torch.device) -> AnyCaptioner:
     """What train.py made, one or an ensemble, with its own settings. Raises UserError."""
     captioner = load_captioners(path, device)
-    settings = constants().replace(**captioner.config["settings"])
     return AnyCaptioner(
         path,
         captioner.model,
         captioner.image_processor,
         captioner.caption_pixels,
         max_seq_len=captioner.model.max_seq_len,
-        settings=settings,
-        data=settings.data_path,
+        settings=captioner.settings,
+        data=captioner.settings.data_path,
     )
 
 

@@ -1,7 +1,7 @@
 """A captioner that export.py wrote, in use without PyTorch: preprocessing, greedy and beam search in numpy.
 
     captioner = open_onnx("exported/")                           # onnxruntime, on the CPU
-    captioner.caption([load_image("photo.jpg")], beam=3)         # [(text, score), ...]
+    captioner.caption_images([load_image("photo.jpg")], DecodingOptions(beam_size=3))    # [[(text, Caption), ...]]
 
 Preprocessing is what the folder's config.json says, the searches are those of networks/search.py once more. Every
 exported folder has a copy of this file and of what it imports: neither torch nor transformers may be among that.
@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 from basics.errors import UserError, reason_of
+from networks.caption import Caption, Captioned, to_caption
+from networks.decoding_options import DecodingOptions
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -45,7 +47,7 @@ def read_tokenizer(vocab: Path, merges: Path) -> "Tokenizer":
 
 
 class ExportedCaptioner:
-    """An exported folder in use: RGB pictures -> (caption, score) of each; open_onnx() makes one.
+    """An exported folder in use: RGB pictures -> captions of each; open_onnx() makes one.
 
     encoder, prefill and step take and give flat lists of arrays, in the order the folder's README.md has them.
     """
@@ -54,24 +56,30 @@ class ExportedCaptioner:
         self.encoder, self.prefill, self.step = encoder, prefill, step
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.special = [self.config[f"{name}_id"] for name in ("pad", "start", "unk")]
-        self.start_id, self.end_id, self.max_seq_len, self.preprocessing, self.beam_size, self.length_penalty = (
-            self.config[name]
-            for name in ("start_id", "end_id", "max_seq_len", "preprocessing", "beam_size", "length_penalty")
+        self.start_id, self.end_id, self.max_seq_len, self.preprocessing = (
+            self.config[name] for name in ("start_id", "end_id", "max_seq_len", "preprocessing")
         )
+        beam, length_penalty = self.config["beam_size"], self.config["length_penalty"]
+        self.own_options = DecodingOptions(self.max_seq_len, beam, length_penalty=length_penalty)
         self.tokenizer = read_tokenizer(folder / "vocab.json", folder / "merges.txt")
 
-    def caption(self, images: list[Image.Image], beam: int = 1, length_penalty: float = 1.0) -> list[tuple[str, float]]:
-        pixels = np.stack([pixels_of(image, self.preprocessing) for image in images])
-        tokens, scores = self.search(pixels, beam, length_penalty)
-        return [(self.text(row), score) for row, score in zip(tokens.tolist(), scores.tolist())]
+    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
+        """RGB pictures -> for each its captions, best first; options without sampling."""
+        rows = self.search(np.stack([pixels_of(image, self.preprocessing) for image in images]), options)
+        return [[(self.text(caption.tokens), caption) for caption in row] for row in rows]
 
-    def search(self, pixels: np.ndarray, beam: int, length_penalty: float) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (U, 3, H, W) -> the best captions' tokens (U, T) after <s> and scores (U,); one beam is greedy."""
-        return greedy_in_numpy(self, pixels) if beam == 1 else beams_in_numpy(self, pixels, beam, length_penalty)
+    def search(self, pixels: np.ndarray, options: DecodingOptions) -> list[list[Caption]]:
+        """Pixels (U, 3, H, W) -> for each its captions, best first."""
+        tokens, scores = (
+            greedy_in_numpy(self, pixels) if options.beam_size == 1 else beams_in_numpy(self, pixels, options)
+        )
+        return [
+            [to_caption(t, s, self.end_id) for t, s in zip(rows, row_scores)]
+            for rows, row_scores in zip(tokens.tolist(), scores.tolist())
+        ]
 
     def text(self, tokens: list[int]) -> str:
-        """The caption up to </s>, on one line."""
-        tokens = tokens[: tokens.index(self.end_id)] if self.end_id in tokens else tokens
+        """The caption on one line."""
         return " ".join(self.tokenizer.decode([i for i in tokens if i not in self.special]).split())
 
     def start(self, pixels: np.ndarray) -> tuple[np.ndarray, Arrays, Arrays]:
@@ -160,7 +168,7 @@ def largest(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def greedy_in_numpy(model: ExportedCaptioner, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest token each time -> tokens (U, T) after <s>, mean log-probabilities (U,)."""
+    """The likeliest token each time -> tokens (U, 1, T) after <s>, mean log-probabilities (U, 1)."""
     last = model.max_seq_len - 1
     tokens = np.full((len(pixels), last), model.end_id)
     total, length = np.zeros(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
@@ -177,7 +185,7 @@ def greedy_in_numpy(model: ExportedCaptioner, pixels: np.ndarray) -> tuple[np.nd
         if not go_on.any():
             break
         alive, cross, own = alive[go_on], keep_rows(cross, go_on), keep_rows(own, go_on)
-    return tokens, total / length
+    return tokens[:, None], (total / length)[:, None]
 
 
 def keep_rows(arrays: Arrays, rows: np.ndarray) -> Arrays:
@@ -186,11 +194,11 @@ def keep_rows(arrays: Arrays, rows: np.ndarray) -> Arrays:
 
 
 def beams_in_numpy(
-    model: ExportedCaptioner, pixels: np.ndarray, K: int, length_penalty: float
+    model: ExportedCaptioner, pixels: np.ndarray, options: DecodingOptions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The beam search of networks/search.py -> the best caption's tokens (U, T) after <s> and scores (U,)."""
-    U, last = len(pixels), model.max_seq_len - 1
-    best, best_scores = np.full((U, last), model.end_id), np.full(U, MINUS_INFINITY, np.float32)
+    """The beam search of networks/search.py -> the num_captions best, tokens (U, N, T) after <s> and scores (U, N)."""
+    U, K, N, last = len(pixels), options.beam_size, options.num_captions, model.max_seq_len - 1
+    best, best_scores = np.full((U, N, last), model.end_id), np.full((U, N), MINUS_INFINITY, np.float32)
     alive = np.arange(U)
     logits, cross, own = model.start(pixels)
     own = [np.repeat(array, K, axis=1) for array in own]  # beams begin alike; all but the first wait
@@ -204,7 +212,7 @@ def beams_in_numpy(
         log_probs = live[:, :, None] + log_softmax(logits)  # (U, K, V)
 
         # beams that end here join the pool of the K best
-        end_scores = log_probs[:, :, model.end_id] / np.float32((t + 1) ** length_penalty)
+        end_scores = log_probs[:, :, model.end_id] / np.float32((t + 1) ** options.length_penalty)
         paths = np.pad(tokens, ((0, 0), (0, 0), (0, last - t)), constant_values=model.end_id)
         ended_scores, ended = np.concatenate([ended_scores, end_scores], 1), np.concatenate([ended, paths], 1)
         pool = largest(ended_scores, K)
@@ -219,13 +227,11 @@ def beams_in_numpy(
         tokens = np.concatenate([pick_beams(tokens, parent), chosen[:, :, None]], 2)
 
         # pictures whose pool no live beam can still enter are done, and at the end all
-        reachable = live[:, 0] / np.float32(last**length_penalty)
-        done = (ended_scores[:, -1] >= reachable) | (t == last - 1)
-        never_ended = done & np.isneginf(ended_scores[:, 0])
-        best[alive[done]], best_scores[alive[done]] = ended[done, 0], ended_scores[done, 0]
-        best[alive[never_ended], : t + 1], best_scores[alive[never_ended]] = (
-            tokens[never_ended, 0],
-            reachable[never_ended],
+        reachable = live / np.float32(last**options.length_penalty)
+        done = (ended_scores[:, -1] >= reachable[:, 0]) | (t == last - 1)
+        unended = np.pad(tokens[done], ((0, 0), (0, 0), (0, last - t - 1)), constant_values=model.end_id)
+        best[alive[done]], best_scores[alive[done]] = best_of(
+            N, np.concatenate([ended[done], unended], 1), ended_scores[done], reachable[done]
         )
         if done.all():
             break
@@ -234,6 +240,16 @@ def beams_in_numpy(
         own = [array[left[:, None], parent[left]] for array in own]
         tokens, live, ended, ended_scores = keep_rows([tokens, live, ended, ended_scores], ~done)
     return best, best_scores
+
+
+def best_of(
+    N: int, tokens: np.ndarray, ended_scores: np.ndarray, live_scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The N best of a picture's pool (U, K), then of the beams that never ended (U, K) -> (U, N, T), (U, N)."""
+    scores = np.concatenate([ended_scores, live_scores], 1)  # each half best first
+    group = np.concatenate([2 * np.isneginf(ended_scores), np.ones_like(live_scores)], 1)  # 2: empty places of the pool
+    best = group.argsort(axis=1, kind="stable")[:, :N]
+    return pick_beams(tokens, best), np.take_along_axis(scores, best, 1)
 
 
 def pick_beams(array: np.ndarray, beams: np.ndarray) -> np.ndarray:

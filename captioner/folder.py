@@ -1,18 +1,18 @@
 """A captioner as one artefact: model, tokenizer and preprocessing that belong together.
 
     captioner = load_captioner("checkpoints/my-run/best")     # or a checkpoint_*.pt, or a Hub id
-    captioner.caption([load_image("photo.jpg")], DecodingOptions(beam_size=3))   # [[(text, Caption), ...]]
+    captioner.caption("photo.jpg")                            # [(text, Caption), ...], best first
     save_captioner(captioner, folder, epoch=4, extra_files={"README.md": card})   # best/, the Hub repository
 
 The folder: model.safetensors, config.json (architecture, settings, tokenizer hash, epoch), vocab.json, merges.txt,
 encoder/ (config.json and preprocessing of the encoder) and what else its maker gives it, such as a model card. It needs
-nothing else to load.
+nothing else to load. From another folder than the project's: PYTHONPATH=path/to/the/project python your_script.py
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 from PIL import Image
@@ -20,20 +20,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from basics.checkpoint_file import read_checkpoint
+from basics.devices import autocast, pick_precision
 from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from basics.hub_files import download
-from basics.settings import up_to_date
+from basics.settings import Settings, constants, up_to_date
+from captioner.flags import BATCH
 from captioner.places import EXPECTED, on_this_machine
 from model import ImageToTextModel
+from networks.caption import Captioned
 from networks.decoder import PictureModel
-from networks.decoding_options import DecodingOptions
+from networks.decoding_options import DecodingFlags, DecodingOptions
 from networks.encoder import ImageProcessor, describe_encoder, prepare_pixels, rebuild_encoder
-from networks.search import Caption, generate
+from networks.search import generate
+from sources.images import load_image
 from tokenizer import CaptionTokenizer
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
-Captioned = tuple[str, Caption]  # a caption as text, and its tokens and score
+Picture = str | Path | Image.Image  # a file, or what Pillow has opened or made
+P = TypeVar("P", bound=Picture)
 M = TypeVar("M", bound=PictureModel[Any])
 
 
@@ -50,8 +55,48 @@ class ModelCaptioner(Generic[M]):
     def device(self) -> torch.device:
         return self.model.device
 
-    def caption(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
-        """RGB pictures -> for each its captions, best first."""
+    @property
+    def settings(self) -> Settings:
+        """Those it was trained with; config.py's where it is older than a setting."""
+        return constants().replace(**self.config["settings"])
+
+    @property
+    def own_options(self) -> DecodingOptions:
+        """How it captions where nobody says otherwise; DecodingFlags.over() has the last word on sampling."""
+        own = self.settings
+        return DecodingOptions(
+            beam_size=own.BEAM_SIZE,
+            length_penalty=own.LENGTH_PENALTY,
+            temperature=own.TEMPERATURE,
+            top_k=own.TOP_K,
+            top_p=own.TOP_P,
+        )
+
+    @overload
+    def caption(self, pictures: Picture, options: DecodingOptions | None = None) -> list[Captioned]: ...
+
+    @overload
+    def caption(self, pictures: list[P], options: DecodingOptions | None = None) -> list[list[Captioned]]: ...
+
+    def caption(
+        self, pictures: Picture | list[P], options: DecodingOptions | None = None
+    ) -> list[Captioned] | list[list[Captioned]]:
+        """A picture's captions, best first, as (text, Caption) pairs; of a list of pictures a list of those.
+
+        Pictures are files or Pillow's, of any mode. Options and precision are the captioner's own unless given.
+        Raises ImageError for what cannot be read.
+        """
+        if isinstance(pictures, Picture):
+            return self.caption([pictures], options)[0]
+        options, rows = options or DecodingFlags().over(self.own_options), []
+        with autocast(self.device, pick_precision(self.settings, self.device)):
+            for start in range(0, len(pictures), BATCH):
+                images = [load_image(picture) for picture in pictures[start : start + BATCH]]
+                rows += self.caption_images(images, options)
+        return rows
+
+    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
+        """RGB pictures, decoded and as many as fit at once -> for each its captions, best first."""
         return self.caption_pixels(prepare_pixels(self.image_processor, images), options)
 
     @torch.inference_mode()

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from captioner.folder import Captioned
+from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from sources.images import ImageError, load_image
 
@@ -19,7 +19,7 @@ from sources.images import ImageError, load_image
 class PictureCaptioner(Protocol):
     """What captions decoded RGB pictures: for each its captions, best first."""
 
-    def caption(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]: ...
+    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]: ...
 
 
 @dataclass
@@ -52,7 +52,7 @@ def fill_in(
     captioner: PictureCaptioner, waiting: list[Found], images: list[Image.Image], options: DecodingOptions
 ) -> list[Found]:
     """Put the captions of the images into those that wait for them."""
-    captions = iter(captioner.caption(images, options) if images else [])
+    captions = iter(captioner.caption_images(images, options) if images else [])
     for found in waiting:
         if found.error is None:
             found.captions = next(captions)

@@ -8,19 +8,21 @@ from basics.files import recover_folder
 from basics.hub_files import explain, may_be_hub_id
 
 EXPECTED = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
+ROOT = Path(__file__).parents[1]
 FILES = ["*.json", "*.txt", "*.safetensors", "encoder/*"]  # of a model on the Hub that may not be ours
 
 
 def newest_best(checkpoint_dir: str) -> Path:
-    """The best/ that was written last. Raises UserError where there is none."""
-    for old in Path(checkpoint_dir).glob("*/best.old"):
-        recover_folder(old.with_name("best"))
-    folders = [path.parent for path in Path(checkpoint_dir).glob("*/best/config.json")]
-    if not folders:
-        raise UserError(
-            f"{checkpoint_dir}/ holds no trained captioner; run `python train.py` first, or name one with --checkpoint"
-        )
-    return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
+    """The best/ that was written last: of this folder, else of the project's. Raises UserError where there is none."""
+    here, projects = Path(checkpoint_dir), ROOT / checkpoint_dir
+    places = [here] if here.resolve() == projects.resolve() else [here, projects]
+    for place in places:
+        for old in place.glob("*/best.old"):
+            recover_folder(old.with_name("best"))
+        if folders := [path.parent for path in place.glob("*/best/config.json")]:
+            return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
+    looked = " or ".join(f"{place.absolute()}/" for place in places)
+    raise UserError(f"no trained captioner in {looked}; run `python train.py` first, or name one with --checkpoint")
 
 
 def members(name: str | Path) -> list[str]:

@@ -28,10 +28,11 @@ from transformers import (
 
 from basics.errors import UserError, reason_of
 from basics.files import file_hash
-from captioner.folder import Captioned, load_captioner
+from captioner.folder import load_captioner
 from captioner.places import locate, model_type
 from distillation.alignment import target_starts
 from model import ImageToTextModel
+from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, prepare_pixels, quiet_transformers
 from networks.git import LONGEST, git_logits, load_git

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from basics.devices import Batch
 from basics.settings import Settings
 from model import ImageToTextModel
+from networks.caption import Caption
 from networks.decoding_options import DecodingOptions
-from networks.search import Caption, generate
+from networks.search import generate
 from scoring.cider_d import CiderD
 from scoring.penn_treebank import words
 from tokenizer import Tokenizer

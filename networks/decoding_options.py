@@ -1,11 +1,15 @@
 """How captions are chosen, as numbers that can be checked before torch is imported.
 
 options = DecodingOptions(beam_size=3)
-options.problems()      # [] or what is wrong with them, a line each
+options.problems()                      # [] or what is wrong with them, a line each
+DecodingFlags(beam=5).over(options)     # what flags say, and else what a captioner's own options do
 """
 
 from dataclasses import dataclass
 from math import inf
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,36 @@ class DecodingOptions:
         if min(self.beam_size, self.num_captions) < 1:
             problems.append("beam and number of captions must be 1 or more")
         return problems
+
+
+@dataclass(frozen=True)
+class DecodingFlags:
+    """How captions are to be chosen as far as somebody says; None: as the captioner's own settings do."""
+
+    beam: int | None = None
+    length_penalty: float | None = None
+    num_captions: int = 1
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+    def over(self, own: DecodingOptions) -> DecodingOptions:
+        """What is said, else the captioner's own; where the two exclude each other, its own gives way."""
+        beams_are_said = self.beam is not None and self.beam > 1
+        temperature = said(self.temperature, 0.0 if beams_are_said else own.temperature)
+        most_beams = 1 if temperature > 0 else max(own.beam_size, self.num_captions)
+        return DecodingOptions(
+            max_seq_len=own.max_seq_len,
+            beam_size=said(self.beam, most_beams),
+            num_captions=self.num_captions,
+            length_penalty=said(self.length_penalty, own.length_penalty),
+            temperature=temperature,
+            top_k=said(self.top_k, own.top_k),
+            top_p=said(self.top_p, own.top_p),
+            seed=self.seed,
+        )
+
+
+def said(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value

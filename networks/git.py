@@ -31,6 +31,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
+from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from networks.encoder import (
     ImageProcessor,
@@ -40,7 +41,7 @@ from networks.encoder import (
     rebuild_encoder,
     token_shape,
 )
-from networks.search import Caption, generate
+from networks.search import generate
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "encoder/config.json")
@@ -64,7 +65,7 @@ class GitParts:
     tokenizer: PreTrainedTokenizerFast
     image_processor: ImageProcessor
 
-    def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[tuple[str, Caption]]]:
+    def caption_pixels(self, pixels: Tensor, options: DecodingOptions) -> list[list[Captioned]]:
         """As Captioner.caption_pixels; the model keeps its mode."""
         was_training = self.model.training
         self.model.eval()

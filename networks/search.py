@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from networks.caption import Caption, to_caption
 from networks.decoder import C, CaptionModel
 from networks.decoding_options import DecodingOptions
 
@@ -22,15 +23,6 @@ NEVER = float("-inf")
 LEAVE = 4  # a batch goes on without its finished images once they are one in LEAVE
 Step = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 Choose = Callable[[Tensor, int, Tensor], Tensor]  # logits (R, V), t, images (A,) still there -> tokens (R,)
-
-
-@dataclass(frozen=True)
-class Caption:
-    """Token ids without <s> and </s>, the score they were ranked by, and whether </s> was reached."""
-
-    tokens: list[int]
-    score: float
-    finished: bool
 
 
 class Ends(Protocol):
@@ -70,12 +62,6 @@ def generate(
         [to_caption(t, s, tokenizer.end_id) for t, s in zip(rows, row_scores)]
         for rows, row_scores in zip(tokens.tolist(), scores.tolist())
     ]
-
-
-def to_caption(tokens: list[int], score: float, end_id: int) -> Caption:
-    """Tokens after <s> -> Caption, cut at the first </s>."""
-    finished = end_id in tokens
-    return Caption(tokens[: tokens.index(end_id)] if finished else tokens, score, finished)
 
 
 def start_steps(model: CaptionModel[C], image_tokens: Tensor) -> Step:

@@ -16,7 +16,7 @@ from captioner.folder import Captioner
 from model import ImageToTextModel
 from networks.encoder import prepare_pixels
 from publishing.export_checks import part_differences
-from publishing.export_folder import Export, copy_code, export_config, write_description
+from publishing.export_folder import Export, copy_code, export_config, say_phase, write_description
 from publishing.export_parts import make_modules, open_programs, to_onnx, trace, write_onnx, write_programs
 from publishing.export_preprocessing import check_preprocessing, describe_preprocessing
 
@@ -66,6 +66,7 @@ def write_parts(model: ImageToTextModel, pixels: Tensor, form: str, folders: dic
 
 def check_export(model: ImageToTextModel, pixels: Tensor, form: str, weights: str, folder: Path) -> Export:
     """The folder opened, and how far its parts are from PyTorch: for float32 no further than TOLERANCE."""
+    say_phase("checking", f"{weights}, against PyTorch at every cache length")
     exported = open_onnx(folder) if form == "onnx" else open_programs(folder)
     differences = part_differences(make_modules(model), exported, pixels)
     if weights == "float32" and not all(difference <= TOLERANCE for difference in differences.values()):

@@ -2,13 +2,13 @@
 
     part_differences(modules, exported, pixels)             # {"encoder": 1.2e-6, "prefill": ..., "step": ...}
     pictures = check_pictures(None, settings, 100, drawn)   # of the validation split, or drawn into that folder
-    compare_captions(captioner, exports, pictures, settings)
+    for line in compare_captions(captioner, exports, pictures, settings): print(line)
 
 U pictures, K captions of each, T tokens so far.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,23 +89,26 @@ class System:
 def in_pytorch(captioner: Captioner, length_penalty: float) -> System:
     def caption(images: list[Image.Image], beam: int) -> list[str]:
         options = DecodingOptions(captioner.model.max_seq_len, beam_size=beam, length_penalty=length_penalty)
-        return [row[0][0] for row in captioner.caption(images, options)]
+        return [row[0][0] for row in captioner.caption_images(images, options)]
 
     return System("PyTorch", sum(tensor.nbytes for tensor in captioner.model.state_dict().values()), caption)
 
 
 def as_exported(export: Export, length_penalty: float) -> System:
     def caption(images: list[Image.Image], beam: int) -> list[str]:
-        return [text for text, _ in export.captioner.caption(images, beam, length_penalty)]
+        options = DecodingOptions(beam_size=beam, length_penalty=length_penalty)
+        return [row[0][0] for row in export.captioner.caption_images(images, options)]
 
     return System(export.weights, export.size, caption)
 
 
-def compare_captions(captioner: Captioner, exports: list[Export], pictures: Pictures, settings: Settings) -> str:
-    """A table: size, speed and captions of PyTorch and of the exports."""
+def compare_captions(
+    captioner: Captioner, exports: list[Export], pictures: Pictures, settings: Settings
+) -> Iterator[str]:
+    """The lines of a table, each when it is known: size, speed and captions of PyTorch and of the exports."""
     penalty = settings.LENGTH_PENALTY
     systems = [in_pytorch(captioner, penalty), *(as_exported(export, penalty) for export in exports)]
-    lines = [f"{'':<12} {'size':>10}  {'beam':>4}  {'pictures/s':>10}  {'CIDEr-D':>7}  equal captions"]
+    yield f"{'':<12} {'size':>10}  {'beam':>4}  {'pictures/s':>10}  {'CIDEr-D':>7}  equal captions"
     total = len(BEAMS) * len(systems) * len(pictures.paths)
     with tqdm(total=total, desc="captioning", unit=" pictures", leave=False, disable=None) as bar:
         for beam in BEAMS:
@@ -114,11 +117,10 @@ def compare_captions(captioner: Captioner, exports: list[Export], pictures: Pict
                 captions, seconds = timed_captions(system, pictures.paths, beam, bar)
                 ours = ours or captions
                 equal = sum(a == b for a, b in zip(captions, ours))
-                lines.append(
+                yield (
                     f"{system.name:<12} {system.size / 1e6:>7.1f} MB  {beam:>4}  {len(captions) / seconds:>10.1f}  "
                     f"{cider(captions, pictures.references):>7}  {equal} of {len(captions)}"
                 )
-    return "\n".join(lines)
 
 
 def timed_captions(system: System, paths: list[Path], beam: int, bar: tqdm) -> tuple[list[str], float]:

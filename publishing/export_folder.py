@@ -1,6 +1,7 @@
 """The folder that export.py writes: its place, its files, and of this project what captions with it alone.
 
 output = find_output(None, "checkpoints/my-run/best", "onnx")   # refuses a folder of anything but an older export
+agree_to_replace(output, overwrite=False)                       # and an older export, unless someone says yes
 write_description(folder, tokenizer, config, pixels)            # config.json, vocab.json, merges.txt, README.md
 copy_code(folder)                                               # caption_onnx.py and all it imports
 replace_export(folder, output, work)
@@ -10,6 +11,7 @@ import ast
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +67,11 @@ The guards are those of the example sizes; all sizes below were checked.""",
 }
 
 
+def say_phase(phase: str, what: str) -> None:
+    """What takes its time from here on; bars are for terminals alone."""
+    print(f"{phase:<16}{what}", flush=True)
+
+
 @dataclass
 class Export:
     """A folder that was written, opened; `differences` are the largest to PyTorch of any number each part gives."""
@@ -94,6 +101,17 @@ def find_output(output: str | None, checkpoint: str, name: str) -> Path:
     if folder.is_dir() and any(folder.iterdir()) and not is_export(folder):
         raise UserError(f"{folder} holds other files than an export; name an empty or new folder with --output")
     return folder
+
+
+def agree_to_replace(output: Path, overwrite: bool) -> None:
+    """Ask whether an older export may go. Raises UserError where nobody says so."""
+    if overwrite or not output.is_dir() or not any(output.iterdir()):
+        return
+    if not sys.stdin.isatty():
+        raise UserError(f"{output} holds an older export; --overwrite replaces it, --output names another folder")
+    print(f"{output} holds an older export. Replace it? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError(f"{output} is left as it is")
 
 
 def is_export(folder: Path) -> bool:

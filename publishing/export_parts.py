@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from tqdm import tqdm
 
 from basics.errors import UserError
 from captioner.exported import ONNX_PARTS, ExportedCaptioner, PartFunction
 from model import ImageToTextModel
 from networks.transformer_decoder import Attention, Cache, KeysValues, TransformerDecoder
-from publishing.export_folder import PROGRAMS, SHARED_WEIGHTS
+from publishing.export_folder import PROGRAMS, SHARED_WEIGHTS, say_phase
 
 if TYPE_CHECKING:  # onnx is for ONNX exports alone
     from onnx import ModelProto, TensorProto
@@ -119,7 +118,8 @@ def trace(modules: dict[str, nn.Module], pixels: Tensor, max_seq_len: int) -> di
         "step": ((tokens, cross, own), free[1:], ["tokens", *cross_names, *own_names], ["logits", *new_names]),
     }
     parts = {}
-    for name, (examples, sizes, inputs, outputs) in tqdm(cases.items(), desc="tracing", leave=False, disable=None):
+    for name, (examples, sizes, inputs, outputs) in cases.items():
+        say_phase("tracing", name)
         # strict: there len(tensor) stays a free size
         program = torch.export.export(modules[name], examples, dynamic_shapes=sizes, strict=True)
         for node in program.graph.nodes:
@@ -129,10 +129,11 @@ def trace(modules: dict[str, nn.Module], pixels: Tensor, max_seq_len: int) -> di
 
 
 def to_onnx(parts: dict[str, Part]) -> dict[str, "ModelProto"]:
-    return {name: as_model(part) for name, part in tqdm(parts.items(), desc="to ONNX", leave=False, disable=None)}
+    return {name: as_model(name, part) for name, part in parts.items()}
 
 
-def as_model(part: Part) -> "ModelProto":
+def as_model(name: str, part: Part) -> "ModelProto":
+    say_phase("to ONNX", name)
     program = torch.onnx.export(
         part.program,
         dynamo=True,

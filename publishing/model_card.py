@@ -32,6 +32,8 @@ The loss is cross-entropy in nats a token on the validation split ({dataset}). N
 python inference.py photo.jpg --checkpoint PATH_OR_ID_OF_THIS_FOLDER
 ```
 
+In Python `captioner.folder.load_captioner(PATH_OR_ID)` of that project loads it; transformers' `AutoModel` does not.
+
 ## Training
 
 Batch size {batch} x {accumulation}, learning rate {lr}, label smoothing {smoothing}, seed {seed}; every setting is in

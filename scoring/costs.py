@@ -40,20 +40,23 @@ def measure_costs(outcomes: list[Outcome], pictures: Pictures, batch_size: int) 
     """What each side costs, and what that was measured on."""
     numbers = spread(max(MIN_TIMED, batch_size), len(pictures.paths))
     paths = [pictures.paths[i] for i in numbers]
+    print(f"measuring    pictures a second, {REPEATS} times {len(paths)} pictures", flush=True)
     speeds = captioning_speeds(outcomes, paths, batch_size)
-    costs = [
-        {
-            "parameters": sum(parameter.numel() for parameter in each.captioner.model.parameters()),
-            "weights_bytes": weights_on_disk(each.captioner.path),
-            "pictures_per_second": speed,
-            "peak_memory_bytes": peak_of_own_process(each, paths, batch_size),
-        }
-        for each, speed in zip(outcomes, speeds)
-    ]
+    costs = [costs_of(each, speed, paths, batch_size) for each, speed in zip(outcomes, speeds)]
     device = outcomes[0].captioner.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     setup = {"device": str(device), "device_name": name, "threads": torch.get_num_threads()}
     return costs, setup | {"pictures": len(paths), "batch_size": batch_size, "repeats": REPEATS}
+
+
+def costs_of(each: Outcome, speed: list[float], paths: list[Path], batch_size: int) -> dict:
+    print(f"measuring    peak memory of {each.name}, in a process of its own", flush=True)
+    return {
+        "parameters": sum(parameter.numel() for parameter in each.captioner.model.parameters()),
+        "weights_bytes": weights_on_disk(each.captioner.path),
+        "pictures_per_second": speed,
+        "peak_memory_bytes": peak_of_own_process(each, paths, batch_size),
+    }
 
 
 def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: int) -> list[list[float]]:

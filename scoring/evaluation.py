@@ -19,9 +19,10 @@ from tqdm import tqdm
 from basics.devices import autocast
 from basics.files import file_hash
 from captioner.any_captioner import AnyCaptioner
-from captioner.folder import Captioned, Captioner
+from captioner.folder import Captioner
 from captioner.picture_files import caption_picture_files
 from captioner.places import members
+from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from scoring.collapse import collapse_warnings, measure_collapse
 from scoring.metrics import Scores, score_captions

@@ -9,9 +9,9 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from basics.errors import UserError
 from basics.settings import Settings, constants
-from networks.decoding_options import DecodingOptions
+from captioner.flags import add_search_flags, search_options
+from networks.decoding_options import DecodingFlags, DecodingOptions
 from sources.pictures import existing_data
 
 
@@ -30,22 +30,14 @@ class Request:
 
     def decoding(self, settings: Settings, max_seq_len: int | None) -> DecodingOptions:
         """How a captioner of those settings is searched. Raises UserError."""
-        options = DecodingOptions(
-            max_seq_len=max_seq_len,
-            beam_size=settings.BEAM_SIZE if self.beam is None else self.beam,
-            length_penalty=settings.LENGTH_PENALTY if self.length_penalty is None else self.length_penalty,
-        )
-        if problems := options.problems() + ["--batch-size must be 1 or more"] * (self.batch_size < 1):
-            raise UserError("; ".join(problems))
-        return options
+        own = DecodingOptions(max_seq_len, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
+        return search_options(DecodingFlags(self.beam, self.length_penalty), own, self.batch_size)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--data-dir", help="a dataset as downloaded or as prepared; default: what it was trained on")
-    parser.add_argument("--beam", type=int, help="beams, 1 is greedy; default: BEAM_SIZE of the checkpoint")
-    parser.add_argument("--length-penalty", type=float, help="default: LENGTH_PENALTY of the checkpoint")
-    parser.add_argument("--batch-size", type=int, default=32, help="pictures captioned at once")
+    add_search_flags(parser)
     parser.add_argument("--num-samples", type=int, default=5, help="pictures whose captions are printed")
     parser.add_argument("--output", help="write all captions and scores to this JSON file")
     parser.add_argument(

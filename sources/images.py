@@ -2,6 +2,7 @@
 
 import glob
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +17,43 @@ class ImageError(UserError):
     """A picture that cannot be used; one line that names the file and the reason."""
 
 
-def load_image(path: Path) -> Image.Image:
+def load_image(picture: str | Path | Image.Image) -> Image.Image:
     """The first frame of a picture file, upright, fully decoded, RGB; what is transparent becomes white.
 
-    Raises ImageError for what is missing, empty, cut short, too large or no picture.
+    What Pillow has opened or made will do for a file. Raises ImageError for what is missing, empty, cut short, too
+    large or no picture.
     """
+    if not isinstance(picture, str | Path | Image.Image):
+        raise ImageError(f"cannot read a {type(picture).__name__}: expected a file or a picture of Pillow")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with opened(picture) as image:
                 image.load()
                 return to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        reason = "it is empty" if Path(path).stat().st_size == 0 else "it is no picture"
+        reason = "it is empty" if Path(str(picture)).stat().st_size == 0 else "it is no picture"
     except FileNotFoundError:
         reason = "there is no such file"
     except Image.DecompressionBombError:
         reason = f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
     except Exception as error:  # decoders raise what they like on damaged files: OSError, SyntaxError, ...
         reason = f"it is damaged ({reason_of(error)})"
-    raise ImageError(f"cannot read {path}: {reason}")
+    name = getattr(picture, "filename", "the picture") if isinstance(picture, Image.Image) else picture
+    raise ImageError(f"cannot read {name}: {reason}")
+
+
+def opened(picture: str | Path | Image.Image) -> AbstractContextManager[Image.Image]:
+    """A picture of Pillow is left open, as it is not ours."""
+    return nullcontext(picture) if isinstance(picture, Image.Image) else Image.open(picture)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         image = to_eight_bits(image)
-    if image.mode in ("LA", "PA", "La", "RGBa", "RGBA") or "transparency" in image.info:
+    if image.mode == "La":  # which Pillow makes nothing else of
+        image = image.convert("LA")
+    if image.mode in ("LA", "PA", "RGBa", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)

@@ -17,19 +17,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from basics.devices import autocast, to_device
 from training.run import Run
 
-SIDES = (512, 1024, 2048, 4096, 8192)  # of the square matrices, as long as a product is not SLOW
+SIDES = (128, 256, 512, 1024, 2048, 4096, 8192)  # of the square matrices, as many as there is TIME for
 REPEATS = 5
-SLOW = 0.1  # seconds
+TIME = 1.0  # seconds; on two cores 1024 then has the speed of 4096, which takes 5 to 10 seconds
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of the fastest square matrix product, the best of several sizes and repeats."""
-    speeds = []
+    speeds: list[float] = []
+    left = TIME
     for side in SIDES:
-        seconds = product_seconds(torch.randn(side, side, device=device, dtype=dtype))
-        speeds.append(2 * side**3 / seconds)
-        if seconds > SLOW:
+        if speeds and (REPEATS + 1) * 2 * side**3 / max(speeds) > left:
             break
+        started = time.perf_counter()
+        speeds.append(2 * side**3 / product_seconds(torch.randn(side, side, device=device, dtype=dtype)))
+        left -= time.perf_counter() - started
     return max(speeds)
 
 

@@ -5,8 +5,9 @@ import torch
 from tiny import CAPTIONS, tiny_model, tiny_settings, tiny_tokenizer
 
 from losses.self_critical import SelfCriticalLoss
+from networks.caption import Caption
 from networks.decoding_options import DecodingOptions
-from networks.search import Caption, generate
+from networks.search import generate
 
 REFERENCES = [["a small red circle"], ["a large blue square"], ["there is a large blue square"]]
 

@@ -14,9 +14,9 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 import evaluate
 from captioner import any_captioner
 from captioner.folder import Captioner, captioner_config, load_captioner, save_captioner
+from networks.caption import Caption
 from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
-from networks.search import Caption
 from scoring.clip_score import clip_score
 from scoring.evaluation import evaluate_pixels, score_evaluation
 from scoring.metrics import score_captions

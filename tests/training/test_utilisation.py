@@ -4,7 +4,8 @@ import torch
 from tiny import tiny_model
 from torch import nn
 
-from training.utilisation import step_flops
+from training import utilisation
+from training.utilisation import matmul_peak, step_flops
 
 
 def test_the_flops_of_a_step_are_those_of_its_matrix_products():
@@ -21,3 +22,12 @@ def test_counting_leaves_random_numbers_and_gradients_alone():
     state = torch.get_rng_state()
     assert step_flops(lambda: (model(images, tokens).sum(), 1), model) > 0
     assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in model.parameters())
+
+
+def test_the_peak_is_measured_at_sizes_that_a_slow_machine_has_time_for(monkeypatch):
+    sides, speed = [], 75e9  # FLOP/s
+    monkeypatch.setattr(
+        utilisation, "product_seconds", lambda matrix: sides.append(len(matrix)) or 2 * len(matrix) ** 3 / speed
+    )
+    assert matmul_peak(torch.device("cpu"), torch.float32) == speed
+    assert 512 < max(sides) and (utilisation.REPEATS + 1) * 2 * max(sides) ** 3 / speed < utilisation.TIME

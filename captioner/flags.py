@@ -1,0 +1,40 @@
+"""The flags of all scripts that caption, checked before weights are loaded and torch is imported.
+
+add_search_flags(parser)
+flags = DecodingFlags(arguments.beam, arguments.length_penalty)
+search_options(flags, captioner.own_options, arguments.batch_size)      # raises UserError
+"""
+
+import argparse
+
+from basics.errors import UserError
+from captioner.output import FORMATS
+from networks.decoding_options import DecodingFlags, DecodingOptions
+
+BATCH = 32  # pictures captioned at once where nobody says
+
+
+def add_search_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beam", type=int, help="beams of beam search, 1 is greedy; default: the captioner's")
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        help="a beam's log-probability is divided by length ** this; default: the captioner's",
+    )
+    parser.add_argument("--batch-size", type=int, default=BATCH, help="pictures captioned at once")
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--num-captions", type=int, default=1, help="captions a picture, best first; without --beam as many beams"
+    )
+    parser.add_argument("--format", choices=sorted(FORMATS), help="form of the output; default: by the end of --output")
+    parser.add_argument("--output", help="write to this .txt, .json or .csv file instead of the screen")
+
+
+def search_options(flags: DecodingFlags, own: DecodingOptions, batch_size: int) -> DecodingOptions:
+    """The flags over the captioner's own options. Raises UserError where they make no sense."""
+    options = flags.over(own)
+    if problems := options.problems() + ["--batch-size must be 1 or more"] * (batch_size < 1):
+        raise UserError("; ".join(problems))
+    return options

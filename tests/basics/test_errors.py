@@ -1,0 +1,43 @@
+"""Where whoever reads a script's output has gone, it ends quietly."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tiny import ROOT
+
+SCRIPT = """
+import argparse
+from basics.errors import UserError, run_script
+
+def main(argv):
+    if argv == ["--help"]:
+        argparse.ArgumentParser().parse_args(argv)
+    print("a caption" if argv != ["much"] else "a caption\\n" * 100_000)
+    if argv == ["wrong"]:
+        raise UserError("what is wrong")
+
+run_script(main)
+"""
+
+
+def run_script(flag: str, stdout) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", SCRIPT, flag]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, cwd=ROOT, env=buffered, stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("flag", ["little", "much", "--help", "wrong"])
+def test_a_closed_pipe_is_no_error_and_no_traceback(flag):
+    read, write = os.pipe()
+    os.close(read)
+    found = run_script(flag, write)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (141, "")
+
+
+def test_other_ends_are_as_before():
+    assert run_script("little", subprocess.PIPE).returncode == 0
+    wrong = run_script("wrong", subprocess.PIPE)
+    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (1, "a caption\n", "error: what is wrong\n")
