@@ -28,10 +28,7 @@ def without_effect(settings: Values, given: Iterable[str]) -> list[str]:
         if getattr(settings, name)
     }
     reasons = {name: reason for names, reason in idle(settings) for name in names}
-    lines = [f"{name} has no effect: {reasons[name]}" for name in sorted({*given} | switched_on) if name in reasons]
-    if settings.PRECISION == "fp16" and settings.DEVICE == "cpu":
-        lines.append("PRECISION fp16 is slower than fp32 on a CPU; bf16 is the faster one where the CPU has it")
-    return lines
+    return [f"{name} has no effect: {reasons[name]}" for name in sorted({*given} | switched_on) if name in reasons]
 
 
 def idle(settings: Values) -> list[tuple[tuple[str, ...], str]]:

@@ -18,6 +18,8 @@ def print_device(device: torch.device, dtype: torch.dtype) -> None:
         f"device       {device}, {str(dtype).removeprefix('torch.')}, torch {torch.__version__}, transformers "
         f"{transformers.__version__}"
     )
+    if device.type == "cpu" and dtype == torch.float16:
+        print("note         PRECISION fp16 is slower than fp32 on a CPU; bf16 is faster where the CPU has it")
 
 
 def progress_bar(run: Run) -> tqdm:

@@ -23,7 +23,6 @@ def test_nothing_is_said_of_the_defaults():
         (["--augment-mirror"], "AUGMENT_MIRROR has no effect: AUGMENT is false"),
         (["--scst-samples", "9"], "SCST_SAMPLES has no effect: SCST_EPOCHS is 0"),
         (["--encoder-image-size", "64"], "ENCODER_IMAGE_SIZE has no effect"),
-        (["--device", "cpu", "--precision", "fp16"], "PRECISION fp16 is slower"),
     ],
 )
 def test_a_setting_without_effect_is_said_with_its_reason(flags, words):
