@@ -1,6 +1,6 @@
 """Captions of pictures as they are printed or written, each when it is there.
 
-form = form_of(arguments.format, arguments.output, alone=len(paths) == 1)      # raises UserError
+form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)      # raises UserError
 failed = write_captions(rows, form, arguments.output, len(paths))              # rows as of caption_picture_files()
 """
 
@@ -23,7 +23,7 @@ Say = Callable[[str, TextIO], None]  # prints text as it is, at once
 
 
 @dataclass(frozen=True)
-class Form:
+class OutputForm:
     """A form of the output: the text of a picture, and what stands before the first, between two and at the end."""
 
     row: Callable[[Found], str]
@@ -60,14 +60,14 @@ def as_table(found: Found) -> str:
 
 
 FORMATS = {
-    "text": Form(named_text),
-    "json": Form(as_json, head="[", between=",", tail="\n]\n"),
-    "csv": Form(as_table, head="image,rank,caption,score\n"),
+    "text": OutputForm(named_text),
+    "json": OutputForm(as_json, head="[", between=",", tail="\n]\n"),
+    "csv": OutputForm(as_table, head="image,rank,caption,score\n"),
 }
 ENDINGS = {".txt": "text", ".json": "json", ".csv": "csv", "": "text"}
 
 
-def form_of(name: str | None, output: str | None, alone: bool) -> Form:
+def output_form(name: str | None, output: str | None, alone: bool) -> OutputForm:
     """The form of that name, else by the end of the output's name; a picture alone needs none beside its caption.
 
     Raises UserError where neither says it, and for a folder.
@@ -78,14 +78,16 @@ def form_of(name: str | None, output: str | None, alone: bool) -> Form:
     if name is None and path.suffix.lower() not in ENDINGS:
         raise UserError(f"--output {output} does not end in .txt, .json or .csv; say which it shall be with --format")
     name = name or ENDINGS[path.suffix.lower()]
-    return Form(bare_text) if alone and name == "text" else FORMATS[name]
+    return OutputForm(bare_text) if alone and name == "text" else FORMATS[name]
 
 
 def print_at_once(text: str, file: TextIO) -> None:
     print(text, end="", file=file, flush=True)
 
 
-def write_captions(rows: Iterable[Found], form: Form, output: str | None, total: int, say: Say = print_at_once) -> int:
+def write_captions(
+    rows: Iterable[Found], form: OutputForm, output: str | None, total: int, say: Say = print_at_once
+) -> int:
     """Write each picture's captions when they are there, to the file or the screen -> how many pictures failed.
 
     What stops it in between, Ctrl-C say, is raised after what is there was brought to an end as of that form; before
