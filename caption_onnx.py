@@ -16,7 +16,7 @@ from pathlib import Path
 from basics.errors import UserError, run_script
 from captioner.exported import ONNX_PARTS, open_onnx
 from captioner.flags import add_output_flags, add_search_flags, search_options
-from captioner.output import form_of, write_captions
+from captioner.output import output_form, write_captions
 from captioner.picture_files import caption_picture_files
 from networks.decoding_options import DecodingFlags, DecodingOptions
 from sources.images import find_pictures
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     flags = DecodingFlags(arguments.beam, arguments.length_penalty, arguments.num_captions)
     search_options(flags, DecodingOptions(), arguments.batch_size)  # what is wrong with the flags alone
     paths = find_pictures(arguments.pictures)
-    form = form_of(arguments.format, arguments.output, alone=len(paths) == 1)
+    form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)
     captioner = open_onnx(arguments.model or own_export())
     options = search_options(flags, captioner.own_options, arguments.batch_size)
     rows = caption_picture_files(captioner, paths, options, arguments.batch_size)

@@ -23,7 +23,7 @@ from basics.errors import run_script
 from basics.setting_schema import SCHEMA
 from basics.settings import Settings, constants
 from captioner.flags import add_output_flags, add_search_flags, search_options
-from captioner.output import form_of, write_captions
+from captioner.output import output_form, write_captions
 from captioner.picture_files import Found, caption_picture_files
 from captioner.places import check_place, newest_best
 from networks.decoding_options import DecodingFlags, DecodingOptions
@@ -126,7 +126,7 @@ def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv, settings)
     flags = decoding_flags(arguments)
     paths = find_pictures(arguments.pictures)
-    form = form_of(arguments.format, arguments.output, alone=len(paths) == 1)
+    form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)
     checkpoint = arguments.checkpoint or str(newest_best(settings.CHECKPOINT_DIR))
     check_place(checkpoint)
     captioner = load(checkpoint, arguments.device)

@@ -1,6 +1,6 @@
 """Captions of pictures as they are printed or written, each when it is there.
 
-form = form_of(arguments.format, arguments.output, alone=len(paths) == 1)      # raises UserError
+form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)      # raises UserError
 failed = write_captions(rows, form, arguments.output, len(paths))              # rows as of caption_picture_files()
 """
 
@@ -67,7 +67,7 @@ FORMATS = {
 ENDINGS = {".txt": "text", ".json": "json", ".csv": "csv", "": "text"}
 
 
-def form_of(name: str | None, output: str | None, alone: bool) -> OutputForm:
+def output_form(name: str | None, output: str | None, alone: bool) -> OutputForm:
     """The form of that name, else by the end of the output's name; a picture alone needs none beside its caption.
 
     Raises UserError where neither says it, and for a folder.

@@ -33,8 +33,12 @@ NEVER_ENDS = [[0.2] * 5, [0.05, 0.07, 0.1, 0.6, 0.18], [0.2] * 5, [0.0, 0.0, 0.0
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("beam", [1, 2, 4])
 def test_the_searches_in_numpy_find_what_those_in_pytorch_find(table, length_penalty, beam):
-    options = DecodingOptions(5, beam_size=beam, length_penalty=length_penalty)
-    rows = generate(Chain(table), torch.zeros(3, 1, 1), tiny_tokenizer(), options)
-    tokens, scores = ChainInNumpy(table).search(np.zeros(3), beam, length_penalty)
-    assert scores.tolist() == pytest.approx([row[0].score for row in rows], abs=1e-5)
-    assert [END in row for row in tokens.tolist()] == [row[0].finished for row in rows]
+    table = np.array(table) * np.random.default_rng(0).uniform(1, 1.02, (5, 5))  # equal scores have no order
+    for num_captions in range(1, beam + 1):
+        options = DecodingOptions(5, beam_size=beam, num_captions=num_captions, length_penalty=length_penalty)
+        rows = generate(Chain(table.tolist()), torch.zeros(3, 1, 1), tiny_tokenizer(), options)
+        found = ChainInNumpy(table).search(np.zeros(3), options)
+        assert [len(row) for row in found] == [num_captions] * 3
+        scores = [[caption.score for caption in row] for row in rows]
+        assert [[caption.score for caption in row] for row in found] == [pytest.approx(row, abs=1e-5) for row in scores]
+        assert [[c.finished for c in row] for row in found] == [[c.finished for c in row] for row in rows]

@@ -1,8 +1,11 @@
 """What export.py writes: the same numbers and captions as PyTorch's, without PyTorch."""
 
+import contextlib
 import functools
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,12 +103,13 @@ def test_a_step_from_an_empty_cache_is_prefill(opened):
 @pytest.mark.parametrize("beam, length_penalty", [(1, 1.0), (2, 0.0), (3, 1.0), (5, 2.0)])
 def test_captions_and_scores_are_those_of_inference(made, opened, name, beam, length_penalty):
     captioner, exported = load_captioner(made / "best"), opened(name)
-    options = DecodingOptions(max_seq_len=MAX_LEN, beam_size=beam, length_penalty=length_penalty)
+    options = DecodingOptions(MAX_LEN, beam_size=beam, num_captions=beam, length_penalty=length_penalty)
     rows = captioner.caption(images(made), options)
-    assert [text for text, _ in exported.caption(images(made), beam, length_penalty)] == [row[0][0] for row in rows]
+    found = exported.caption_images(images(made), options)
+    assert [[text for text, _ in row] for row in found] == [[text for text, _ in row] for row in rows]
     pixels = prepare_pixels(captioner.image_processor, images(made)).numpy()  # the same to the last bit, so are scores
-    _, scores = exported.search(pixels, beam, length_penalty)
-    assert scores.tolist() == pytest.approx([row[0][1].score for row in rows], abs=1e-4)
+    scores = [[caption.score for caption in row] for row in exported.search(pixels, options)]
+    assert scores == [pytest.approx([caption.score for _, caption in row], abs=1e-4) for row in rows]
 
 
 def test_the_captions_compared_differ_in_length_and_some_never_end(made):
@@ -126,6 +130,24 @@ def test_the_command_prints_what_inference_prints(made, inference_prints, capsys
     assert capsys.readouterr() == (inference_prints, "") and inference_prints.count("\n") == len(SIZES)
 
 
+@pytest.mark.parametrize("flags", [["--format", "json"], ["--output", "out.csv"], ["--output", "out.json"]])
+def test_the_command_writes_what_inference_writes(made, flags, capsys, monkeypatch, tmp_path):
+    pictures, flags = str(made / "pictures"), [*flags, "--num-captions", "3"]
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for main, captioner in (
+        (inference.main, ["--checkpoint", str(made / "best")]),
+        (caption_onnx.main, ["--model", str(made / "float32")]),
+    ):
+        assert main([pictures, *captioner, *flags]) == 0
+        found.append((capsys.readouterr(), [path.read_text() for path in tmp_path.iterdir()]))
+    numbers = re.compile(r"-\d+\.\d+")  # scores, to their last digits
+    texts = [numbers.sub("", str(each)) for each in found]
+    assert texts[0] == texts[1] and texts[0].count("pictures/0.png") in (1, 3)
+    scores = [[float(number) for number in numbers.findall(str(each))] for each in found]
+    assert len(scores[0]) == 3 * len(SIZES) and scores[0] == pytest.approx(scores[1], abs=2e-3)
+
+
 def test_an_export_captions_alone_wherever_it_lies_and_never_imports_torch(made, inference_prints, tmp_path):
     shutil.copytree(made / "float32", tmp_path / "moved")
     shutil.copytree(made / "pictures", tmp_path / "pictures")
@@ -136,6 +158,15 @@ def test_an_export_captions_alone_wherever_it_lies_and_never_imports_torch(made,
     assert export_folder.is_export(tmp_path / "moved")  # with the __pycache__ of its modules
     (tmp_path / "moved/basics/notes.txt").touch()
     assert not export_folder.is_export(tmp_path / "moved")
+
+
+def test_a_reader_that_has_gone_ends_the_command_quietly(made):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, str(made / "float32/caption_onnx.py"), "pictures"]
+    found = subprocess.run(command, cwd=made, env=environment(), text=True, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (141, "")
 
 
 def python(*arguments, cwd):
@@ -167,8 +198,8 @@ def test_int8_weights_are_smaller_and_still_caption(made, opened):
     assert "int8" in stored
     sizes = [(made / name / "decoder.weights").stat().st_size for name in ("float32", "int8")]
     assert sizes[1] < 0.6 * sizes[0]  # biases and norms stay float32, much of so small a decoder
-    captions = opened("int8").caption(images(made))
-    assert len(captions) == len(SIZES) and all(np.isfinite(score) for _, score in captions)
+    captions = [row[0][1] for row in opened("int8").caption_images(images(made), DecodingOptions())]
+    assert len(captions) == len(SIZES) and all(np.isfinite(caption.score) for caption in captions)
 
 
 def test_the_decoder_is_stored_once_and_no_file_names_this_machine(made):
@@ -212,10 +243,25 @@ def test_an_older_export_is_replaced(retold, tmp_path, flags, suffix):
     (tmp_path / "out/old/words.py").touch()
     (tmp_path / "out/encoder.onnx").write_bytes(b"")
     (tmp_path / "out/encoder.pt2").write_bytes(b"")
-    retold(tmp_path / "out", *flags)
+    retold(tmp_path / "out", *flags, "--overwrite")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"encoder.pt2", "encoder.onnx", "old"} & names == {"encoder" + suffix}
     assert ("caption_onnx.py" in names) == (suffix == ".onnx") and os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("answer, replaced", [("y\n", True), ("\n", False), ("", False)])
+def test_an_older_export_goes_after_a_yes_alone(retold, tmp_path, capsys, monkeypatch, answer, replaced):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/config.json").write_text(json.dumps({"model_type": export_folder.MODEL_TYPE}))
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    with pytest.raises(UserError, match="^.*holds an older export; --overwrite replaces it.*$"):
+        retold(tmp_path / "out")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    with contextlib.nullcontext() if replaced else pytest.raises(UserError, match="left as it is"):
+        retold(tmp_path / "out")
+    assert "Replace it? [y/N]" in capsys.readouterr().out
+    assert (tmp_path / "out/encoder.onnx").exists() == replaced
 
 
 def test_the_command_says_how_large_and_how_right_the_export_is(retold, tmp_path, capsys):
@@ -265,7 +311,7 @@ def test_a_bad_picture_is_named_and_the_rest_go_on(made, tmp_path, capsys, monke
     [
         (["pictures/0.png", "--model", "best"], "no ONNX export"),
         (["pictures/0.png", "--model", "cut"], "damaged"),
-        (["pictures/0.png", "--model", "float32", "--beam", "0"], "--beam"),
+        (["pictures/0.png", "--model", "float32", "--beam", "0"], "beam"),
         (["pictures/0.png"], "--model"),
         (["empty", "--model", "float32"], "no pictures"),
     ],

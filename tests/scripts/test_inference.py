@@ -13,8 +13,9 @@ from PIL import Image
 from tiny import ROOT, run
 
 import inference
+from basics.devices import autocast
 from basics.timing import run_python
-from captioner import ensemble
+from captioner import ensemble, picture_files, places
 from captioner.folder import load_captioner
 from model import ImageToTextModel
 from networks.decoding_options import DecodingOptions
@@ -109,6 +110,74 @@ def test_sampling_repeats_with_a_seed(trained):
     assert sampled[0] == sampled[1] != sampled[2] and len(sampled[0].splitlines()) == 3
 
 
+@pytest.fixture(scope="module")
+def beams(trained, tmp_path_factory):
+    """The captioner with settings that search, score and compute otherwise than config.py."""
+    best = shutil.copytree(trained / "checkpoints/a/best", tmp_path_factory.mktemp("beams") / "best")
+    config = json.loads((best / "config.json").read_text())
+    config["settings"] |= {"BEAM_SIZE": 3, "LENGTH_PENALTY": 0.25, "PRECISION": "bf16"}
+    (best / "config.json").write_text(json.dumps(config))
+    return best
+
+
+@pytest.mark.parametrize(
+    "flags, options, precision",
+    [
+        ([], {"beam_size": 3, "length_penalty": 0.25}, torch.bfloat16),
+        (["--beam", 2, "--precision", "fp32"], {"beam_size": 2, "length_penalty": 0.25}, torch.float32),
+        (
+            ["--num-captions", 4, "--length-penalty", 1],
+            {"beam_size": 4, "num_captions": 4, "length_penalty": 1.0},
+            torch.bfloat16,
+        ),
+        (["--temperature", 1, "--seed", 3], {"temperature": 1.0, "seed": 3}, torch.bfloat16),
+    ],
+)
+def test_what_no_flag_says_is_as_the_captioners_own_settings(trained, beams, flags, options, precision):
+    found = infer(trained, "photos/one.png", "--checkpoint", beams, "--format", "json", *flags)
+    captioner, image = load_captioner(beams), load_image(trained / "photos/one.png")
+    with autocast(captioner.device, precision):
+        [rows] = captioner.caption_images([image], DecodingOptions(**{"length_penalty": 0.25, **options}))
+    [row] = json.loads(found.stdout)
+    assert row["captions"] == [text for text, _ in rows]
+    assert row["scores"] == [round(caption.score, 4) for _, caption in rows]
+
+
+def test_python_captions_from_any_folder_as_the_command_does(trained, beams, tmp_path):
+    code = f"""
+from captioner.folder import load_captioner
+captioner = load_captioner({str(beams)!r})
+for text, caption in captioner.caption({str(trained / "photos/one.png")!r}):
+    print(text)
+"""
+    found = run_python("a script", "-c", code, cwd=tmp_path, module_path=ROOT)
+    assert found.stdout == infer(trained, "photos/one.png", "--checkpoint", beams).stdout
+
+
+def test_ctrl_c_keeps_the_captions_that_are_there(trained, tmp_path, monkeypatch):
+    def load_two(path):
+        if path.name == "two.jpg":
+            raise KeyboardInterrupt
+        return load_image(path)
+
+    monkeypatch.setattr(picture_files, "load_image", load_two)
+    result = infer(trained, "photos", "--batch-size", 1, "--output", tmp_path / "out.json")
+    assert [row["image"] for row in json.loads((tmp_path / "out.json").read_text())] == [
+        "photos/one.png",
+        "photos/three.webp",
+    ]
+    assert result.returncode == 130 and f"2 of 3 pictures captioned: {tmp_path / 'out.json'}\n" in result.stderr
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(trained, monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(inference.tqdm, "write", closed)
+    result = infer(trained, "photos")
+    assert (result.returncode, result.stderr) == (141, "")
+
+
 def test_another_vocabulary_is_refused_with_both_hashes(trained, tmp_path):
     shutil.copytree(trained / "checkpoints/a/best", tmp_path / "best")
     vocab = json.loads((tmp_path / "best/vocab.json").read_text())
@@ -126,7 +195,8 @@ def test_another_vocabulary_is_refused_with_both_hashes(trained, tmp_path):
         (["photos/one.png", "--checkpoint", "nowhere/at/all"], "nowhere/at/all"),
         (["photos/one.png", "--checkpoint", "photos"], "no captioner"),
         (["photos/one.png", "--checkpoint", "photos/one.png"], "expected a checkpoint"),
-        (["photos/one.png", "--num-captions", "3"], "beam"),
+        (["photos/one.png", "--beam", "2", "--num-captions", "3"], "beam"),
+        (["photos/one.png", "--output", "captions.xml"], "--format"),
         (["photos/one.png", "--device", "cuda:9"], "this machine has"),
         (["empty"], "no pictures"),
         (["*.nothing"], "no file matches"),
@@ -149,7 +219,9 @@ def test_a_repository_that_cannot_be_had_is_one_line(trained):
         ["--beam", "0"],
         ["--length-penalty", "-1"],
         ["--length-penalty", "nan"],
-        ["--num-captions", "3"],
+        ["--beam", "2", "--num-captions", "3"],
+        ["--output", "captions.xml"],
+        ["--output", "photos", "--format", "json"],
         ["--temperature", "-1"],
         ["--temperature", "1", "--beam", "2"],
         ["--top-k", "-1"],
@@ -171,7 +243,8 @@ def test_flags_are_checked_before_torch_is_imported():
     assert run_python("imports", "-c", code, module_path=ROOT).returncode == 0
 
 
-def test_without_a_trained_captioner_it_says_what_to_run(tmp_path):
+def test_without_a_trained_captioner_it_says_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert "python train.py" in infer(tmp_path, "a.png").stderr
 
