@@ -105,7 +105,7 @@ RESUME_CHECKPOINT_PATH = None  # a checkpoint_*.pt file, or "latest" (of RUN_NAM
 CHECKPOINT_EVERY_STEPS = 500  # optimizer steps between checkpoints within an epoch, 1 or more
 KEEP_LAST_N = 2  # checkpoint_step_*.pt and checkpoint_epoch_*.pt files kept of each kind, 1 or more
 
-# --- Captions (inference.py has a flag for each) ---
+# --- Captions (a captioner keeps these of its training; inference.py has a flag for each) ---
 BEAM_SIZE = 1  # beams kept in beam search; 1 is greedy
 LENGTH_PENALTY = 1.0  # a beam's score is its log-probability / length ** this; 0 prefers short captions
 TEMPERATURE = 0.0  # 0: greedy or beam search; above: sampling, 1.0 from the model's own distribution

@@ -19,26 +19,25 @@ from training.run import Run
 
 SIDES = (128, 256, 512, 1024, 2048, 4096, 8192)  # of the square matrices, as many as there is TIME for
 REPEATS = 5
-TIME = 1.0  # seconds; on two cores 1024 then has the speed of 4096, which takes 5 to 10 seconds
+TIME = 1.5  # seconds; on two cores 2048 has the speed of 4096, whose repeats take 5 to 10 seconds
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of the fastest square matrix product, the best of several sizes and repeats."""
     speeds: list[float] = []
-    left = TIME
+    end = time.perf_counter() + TIME
     for side in SIDES:
-        if speeds and (REPEATS + 1) * 2 * side**3 / max(speeds) > left:
+        two_products = 2 * 2 * side**3  # FLOPs
+        if speeds and time.perf_counter() + two_products / max(speeds) > end:
             break
-        started = time.perf_counter()
-        speeds.append(2 * side**3 / product_seconds(torch.randn(side, side, device=device, dtype=dtype)))
-        left -= time.perf_counter() - started
+        speeds.append(2 * side**3 / product_seconds(torch.randn(side, side, device=device, dtype=dtype), end))
     return max(speeds)
 
 
-def product_seconds(matrix: Tensor) -> float:
-    """The fastest of REPEATS products; the first one, which prepares the library, does not count."""
-    seconds = []
-    for _ in range(REPEATS + 1):
+def product_seconds(matrix: Tensor, end: float) -> float:
+    """The fastest of REPEATS products, or of those until `end`; the first prepares the library and does not count."""
+    seconds: list[float] = []
+    while len(seconds) < 2 or len(seconds) <= REPEATS and time.perf_counter() < end:
         synchronize(matrix.device)
         started = time.perf_counter()
         matrix @ matrix

@@ -92,7 +92,7 @@ def test_both_sides_are_shown_with_scores_differences_and_cost(quick, tmp_path, 
     found, threads = table(out, "cost"), torch.get_num_threads()
     assert found["peak memory, MB"] == ["4.00", "4.00", "1.00"] and found["parameters, million"][2] == "1.00"
     assert len(content["A"]["cost"]["pictures_per_second"]) == costs.REPEATS
-    assert "measured     cpu (" in out
+    assert out.index("measuring    peak memory of same, in a process") < out.index("measured     cpu (")
     assert f", {threads} thread{'s' * (threads > 1)}, 24 pictures in batches of 32" in out
 
 

@@ -1,6 +1,7 @@
 """inference.py as a user runs it, on a folder a run has left."""
 
 import csv
+import importlib
 import json
 import re
 import shutil
@@ -152,6 +153,12 @@ for text, caption in captioner.caption({str(trained / "photos/one.png")!r}):
 """
     found = run_python("a script", "-c", code, cwd=tmp_path, module_path=ROOT)
     assert found.stdout == infer(trained, "photos/one.png", "--checkpoint", beams).stdout
+
+
+def test_the_model_card_names_what_loads_it(trained):
+    card = (trained / "checkpoints/a/best/README.md").read_text()
+    module, name = re.search(r"`([\w.]+)\.(\w+)\(PATH_OR_ID\)`", card).groups()
+    assert getattr(importlib.import_module(module), name) is load_captioner
 
 
 def test_ctrl_c_keeps_the_captions_that_are_there(trained, tmp_path, monkeypatch):
