@@ -159,7 +159,8 @@ def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cp
 def captioner_from_folder(folder: Path) -> Captioner:
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing or not (folder / "encoder").is_dir():
-        raise UserError(f"{folder} is no captioner: it lacks {', '.join(missing) or 'encoder/'}; {EXPECTED}")
+        hint = f"did you mean {folder / 'best'}?" if (folder / "best").is_dir() else EXPECTED
+        raise UserError(f"{folder} is no captioner: it lacks {', '.join(missing) or 'encoder/'}; {hint}")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config["settings"] = up_to_date(config.get("settings", {}))

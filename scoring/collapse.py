@@ -24,7 +24,7 @@ HIGH_SHUFFLED = 0.8  # CIDEr-D against another picture's references, as a share 
 SHOWN = 60  # characters of a caption in a warning
 REPEATED = re.compile(r"\b(\w+(?: \w+){0,3}) \1(?: |$)")  # one to four words, then the same again
 
-LONGER = "Only {steps} optimizer steps so far: train longer (NUM_EPOCHS)"
+LONGER = "Only {steps} optimizer steps so far: train longer (NUM_EPOCHS) if it stays"
 FINDINGS = {
     "distinct": "only {distinct:.1%} of the captions are distinct: the model says the same of most pictures",
     "most_common": 'one caption is said of {most_common:.0%} of the pictures, "{example}"',

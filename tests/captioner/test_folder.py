@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import tiny_settings
 
+from basics.errors import UserError
 from captioner.folder import load_captioner, save_captioner
 from networks.decoding_options import DecodingOptions
 from tasks.captioning import build_captioning
@@ -59,3 +60,9 @@ def test_a_file_that_cannot_be_written_leaves_the_older_captioner(saved, tmp_pat
         save_captioner(captioner, tmp_path / "best", 2, {"README.md": None})
     assert load_captioner(tmp_path / "best").config["epoch"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_the_folder_of_a_run_is_pointed_to_its_best(tmp_path):
+    (tmp_path / "run/best").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"did you mean .*run/best\?"):
+        load_captioner(tmp_path / "run")
