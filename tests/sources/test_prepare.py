@@ -178,3 +178,14 @@ def test_damaged_prepared_data_is_one_clear_error(own, name):
     (settings.data_path / name).write_text("{ cut")
     with pytest.raises(UserError, match=name):
         prepare(settings)
+
+
+def test_two_folders_of_pictures_do_not_share_a_place_but_one_that_moved_keeps_its_own(own, tmp_path):
+    prepare(settings_for(own))
+    other = make_own_folder(tmp_path / "other")
+    with pytest.raises(
+        UserError, match=r"holds the data of .*raw; for those of .*other name another folder with --data"
+    ):
+        prepare(settings_for(other))
+    own.rename(tmp_path / "gone").joinpath("captions.csv").unlink()  # the first folder is there no more
+    assert len(prepare(settings_for(other)).captions) == 40
