@@ -7,7 +7,19 @@ from collections.abc import Iterable
 
 from basics.setting_rules import Values
 
-ALONE = "DISTILL is none"
+OFF_BY_DEFAULT = (  # a value of these in config.py was put there by somebody
+    "TEACHER_MODEL_NAME",
+    "DISTILL_CAPTIONS",
+    "DISTILL_FEATURES",
+    "AUGMENT_MIRROR",
+    "ENCODER_LEARNING_RATE",
+    "RAW_DIR",
+)
+OF_A_TEACHER = (
+    "DISTILL_ALPHA DISTILL_TEMPERATURE DISTILL_TOP_K DISTILL_CACHE DISTILL_CAPTIONS DISTILL_BEAMS DISTILL_FEATURES "
+    "DISTILL_FEATURE_WEIGHT"
+)
+OF_SCRATCH = "SCRATCH_IMAGE_SIZE SCRATCH_PATCH_SIZE SCRATCH_EMBED_DIM SCRATCH_LAYERS SCRATCH_HEADS"
 
 
 def without_effect(settings: Values, given: Iterable[str]) -> list[str]:
@@ -15,70 +27,29 @@ def without_effect(settings: Values, given: Iterable[str]) -> list[str]:
 
     Of config.py those are known whose default is off.
     """
-    switched_on = {
-        name
-        for name in (
-            "TEACHER_MODEL_NAME",
-            "DISTILL_CAPTIONS",
-            "DISTILL_FEATURES",
-            "AUGMENT_MIRROR",
-            "ENCODER_LEARNING_RATE",
-            "RAW_DIR",
-        )
-        if getattr(settings, name)
-    }
-    reasons = {name: reason for names, reason in idle(settings) for name in names}
+    switched_on = {name for name in OFF_BY_DEFAULT if getattr(settings, name)}
+    reasons = {name: reason for idle, names, reason in conditions(settings) if idle for name in names.split()}
     return [f"{name} has no effect: {reasons[name]}" for name in sorted({*given} | switched_on) if name in reasons]
 
 
-def idle(settings: Values) -> list[tuple[tuple[str, ...], str]]:
-    """Settings that do nothing as the others are, and why."""
-    found: list[tuple[tuple[str, ...], str]] = []
-    if settings.DISTILL is None:
-        found.append(
-            (
-                (
-                    "DISTILL_ALPHA",
-                    "DISTILL_TEMPERATURE",
-                    "DISTILL_TOP_K",
-                    "DISTILL_CACHE",
-                    "DISTILL_CAPTIONS",
-                    "DISTILL_BEAMS",
-                    "DISTILL_FEATURES",
-                    "DISTILL_FEATURE_WEIGHT",
-                ),
-                ALONE,
-            )
-        )
-        if settings.TOKENIZER != "teacher":
-            found.append((("TEACHER_MODEL_NAME",), ALONE))
-    if settings.DISTILL == "momentum" and settings.TOKENIZER != "teacher":
-        found.append((("TEACHER_MODEL_NAME",), "DISTILL momentum learns from the average of the weights"))
-    if not settings.AUGMENT:
-        found.append((("AUGMENT_MIRROR",), "AUGMENT is false"))
-    if not (settings.AUGMENT and settings.CACHE_FEATURES):
-        found.append(
-            (("AUGMENT_VIEWS",), "it goes with AUGMENT and CACHE_FEATURES, else each epoch has views of its own")
-        )
-    if not settings.SCST_EPOCHS:
-        found.append((("SCST_LEARNING_RATE", "SCST_SAMPLES", "SCST_SAMPLING", "SCST_BASELINE"), "SCST_EPOCHS is 0"))
-    if settings.ENCODER_TRAINABLE == "none":
-        found.append((("ENCODER_LEARNING_RATE",), "ENCODER_TRAINABLE is none"))
-    if settings.ENCODER_MODEL_NAME == "scratch":
-        found.append((("ENCODER_IMAGE_SIZE",), "ENCODER_MODEL_NAME is scratch, whose size is SCRATCH_IMAGE_SIZE"))
-    else:
-        found.append(
-            (
-                ("SCRATCH_IMAGE_SIZE", "SCRATCH_PATCH_SIZE", "SCRATCH_EMBED_DIM", "SCRATCH_LAYERS", "SCRATCH_HEADS"),
-                "ENCODER_MODEL_NAME is not scratch",
-            )
-        )
-    if settings.DATASET == "shapes":
-        found.append((("RAW_DIR",), "DATASET shapes is drawn"))
-    else:
-        found.append((("SHAPES_NUM_IMAGES",), "DATASET is not shapes"))
-    if settings.HUB_REPO_ID is None:
-        found.append((("HUB_PRIVATE",), "HUB_REPO_ID is none"))
-    if settings.WANDB_MODE == "off":
-        found.append((("WANDB_PROJECT",), "WANDB_MODE is off"))
-    return found
+def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
+    """Whether settings do nothing as the others are, which, and why."""
+    alone, scratch = settings.DISTILL is None, settings.ENCODER_MODEL_NAME == "scratch"
+    drawn, borrowed = settings.DATASET == "shapes", settings.TOKENIZER == "teacher"
+    views = settings.AUGMENT and settings.CACHE_FEATURES
+    average = "DISTILL momentum learns from the average of the weights"
+    return (
+        (alone, OF_A_TEACHER, "DISTILL is none"),
+        (alone and not borrowed, "TEACHER_MODEL_NAME", "DISTILL is none"),
+        (settings.DISTILL == "momentum" and not borrowed, "TEACHER_MODEL_NAME", average),
+        (not settings.AUGMENT, "AUGMENT_MIRROR", "AUGMENT is false"),
+        (not views, "AUGMENT_VIEWS", "it goes with AUGMENT and CACHE_FEATURES, else each epoch has views of its own"),
+        (not settings.SCST_EPOCHS, "SCST_LEARNING_RATE SCST_SAMPLES SCST_SAMPLING SCST_BASELINE", "SCST_EPOCHS is 0"),
+        (settings.ENCODER_TRAINABLE == "none", "ENCODER_LEARNING_RATE", "ENCODER_TRAINABLE is none"),
+        (scratch, "ENCODER_IMAGE_SIZE", "ENCODER_MODEL_NAME is scratch, whose size is SCRATCH_IMAGE_SIZE"),
+        (not scratch, OF_SCRATCH, "ENCODER_MODEL_NAME is not scratch"),
+        (drawn, "RAW_DIR", "DATASET shapes is drawn"),
+        (not drawn, "SHAPES_NUM_IMAGES", "DATASET is not shapes"),
+        (settings.HUB_REPO_ID is None, "HUB_PRIVATE", "HUB_REPO_ID is none"),
+        (settings.WANDB_MODE == "off", "WANDB_PROJECT", "WANDB_MODE is off"),
+    )
