@@ -10,6 +10,9 @@ The captions are those of inference.py, and so is what --output does. A picture 
 stderr, the others go on, and the exit status is 1. OMP_NUM_THREADS is heeded.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import argparse
 from pathlib import Path
 

@@ -7,6 +7,9 @@ intervals paired: each sample draws the same pictures for both. Cost: parameters
 memory.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import argparse
 
 from basics.errors import run_script

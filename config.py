@@ -94,8 +94,9 @@ DISTILL_FEATURE_WEIGHT = 1.0  # weight of that loss, > 0
 VALIDATION_INTERVAL = 1  # epochs between validations, 1 or more; the last epoch is always validated
 BEST_METRIC = "val_loss"  # what makes an epoch the best: "val_loss", or "cider", the CIDEr-D of its captions
 EARLY_STOPPING_PATIENCE = None  # validations without a better BEST_METRIC before training stops, 1 or more
-NUM_SAMPLE_CAPTIONS = 4  # fixed validation pictures captioned and printed at each validation, 0 for none
+NUM_SAMPLE_CAPTIONS = 2  # fixed validation pictures captioned and printed at each validation, 0 for none
 NUM_VALIDATION_CAPTIONS = 500  # pictures captioned at each validation: CIDEr-D, collapse alarm; 0 for none
+REPORT_UTILISATION = False  # at the end measure what share of the machine's matrix products training used
 CLIP_SCORE_MODEL_NAME = None  # a CLIP that evaluate.py scores captions with: Hub id or folder
 
 # --- Checkpoints ---

@@ -8,6 +8,9 @@ Prints captions beside their references, the scores and the collapse alarm; --ou
 scores. Without --checkpoint the newest checkpoints/*/best is taken, without --data-dir the data it was trained on.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import argparse
 from pathlib import Path
 

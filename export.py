@@ -11,13 +11,15 @@ text, by caption_onnx.py against ours. An older export makes way with --overwrit
 pip install onnx onnxscript onnxruntime.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from basics.errors import UserError, run_script
+from basics.progress_bar import say_beside_bar
 from basics.settings import constants
 from captioner.places import newest_best
 from publishing.export_folder import (
@@ -68,8 +70,7 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
         print(f"pixels          at most {levels:.1f} of 255 from the encoder's own preprocessing")
         print(f"captions        {len(pictures.paths)} pictures ({pictures.split})", flush=True)
         for line in compare_captions(captioner, exports, pictures, settings):
-            tqdm.write(line)  # beside its bar
-            sys.stdout.flush()
+            say_beside_bar(line + "\n", sys.stdout)
         replace_export(exports[-1].folder, output, work)
     print(f"written         {output}")
 

@@ -11,15 +11,17 @@ a line on stderr, the others go on, and the exit status is 1. --output is writte
 it, and has its place at the end, or when Ctrl-C or an error stops it after the first caption.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import argparse
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO, get_args
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, get_args
 
 from basics.errors import run_script
+from basics.progress_bar import progress_bar, say_beside_bar
 from basics.setting_schema import SCHEMA
 from basics.settings import Settings, constants
 from captioner.flags import add_output_flags, add_search_flags, search_options
@@ -102,6 +104,14 @@ def decoding_flags(arguments: argparse.Namespace) -> DecodingFlags:
     return flags
 
 
+def say_newest(settings: Settings) -> str:
+    """The newest best/, named where somebody reads along: of several they would like to know which one speaks."""
+    best = str(newest_best(settings.CHECKPOINT_DIR))
+    if sys.stderr.isatty():
+        print(f"captioner    {best}", file=sys.stderr, flush=True)
+    return best
+
+
 def load(checkpoint: str, device: str | None) -> "Captioner | EnsembleCaptioner":
     """One captioner or an ensemble, on its device."""
     from basics.devices import pick_device  # torch takes seconds to import: after what can go wrong without it
@@ -116,18 +126,13 @@ def load(checkpoint: str, device: str | None) -> "Captioner | EnsembleCaptioner"
     return load_captioners(checkpoint, place)
 
 
-def say_beside_bar(text: str, file: TextIO) -> None:
-    tqdm.write(text, end="", file=file)
-    file.flush()
-
-
 def main(argv: list[str]) -> int:
     settings = constants()
     arguments = parse_arguments(argv, settings)
     flags = decoding_flags(arguments)
     paths = find_pictures(arguments.pictures)
     form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)
-    checkpoint = arguments.checkpoint or str(newest_best(settings.CHECKPOINT_DIR))
+    checkpoint = arguments.checkpoint or say_newest(settings)
     check_place(checkpoint)
     captioner = load(checkpoint, arguments.device)
     from basics.devices import autocast, pick_precision  # torch again
@@ -138,7 +143,7 @@ def main(argv: list[str]) -> int:
     stats = Stats(arguments.batch_size)
     with autocast(captioner.device, precision):
         rows = stats.watch(caption_picture_files(captioner, paths, options, arguments.batch_size))
-        bar = tqdm(rows, total=len(paths), unit=" pictures", leave=False, disable=None if len(paths) > 1 else True)
+        bar = progress_bar(rows, total=len(paths), unit=" pictures", disable=len(paths) == 1)
         failed = write_captions(bar, form, arguments.output, len(paths), say_beside_bar)
     if arguments.stats:
         print(stats, file=sys.stderr)

@@ -6,6 +6,9 @@
 Writes DATA_DIR/<DATASET>/. train.py prepares too; where nothing has changed it does nothing.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import shlex
 
 from basics.errors import run_script

@@ -8,15 +8,17 @@ Stopped and started again it goes on with the pictures that have none yet. For t
 DISTILL_CAPTIONS mixes the teacher's in instead.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import argparse
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from basics.errors import UserError, run_script
+from basics.progress_bar import progress_bar
 from sources.forms.registry import FORMS
 from sources.images import IMAGE_SUFFIXES, ImageError, find_pictures, load_image
 
@@ -105,14 +107,7 @@ def main(argv: list[str]) -> int:
     left_out: list[str] = []
     with (
         open(file, "a", encoding="utf-8") as output,
-        tqdm(
-            total=len(names),
-            initial=len(names) - len(todo),
-            desc="captioning",
-            unit=" pictures",
-            disable=None,
-            leave=False,
-        ) as bar,
+        progress_bar(total=len(names), initial=len(names) - len(todo), desc="captioning", unit=" pictures") as bar,
     ):
         for start in range(0, len(todo), BATCH):
             batch = todo[start : start + BATCH]

@@ -9,6 +9,9 @@ Reads the prepared data (prepared first where needed); writes checkpoints/<run>/
 use), evaluation.json (what best/ says of the validation split, and its scores), log.jsonl and loss.png.
 """
 
+import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
+
+# isort: split
 import math
 import shlex
 import time
@@ -28,7 +31,7 @@ from sources.source import Source
 from tasks.registry import build_task
 from training.checkpoint import restore, save_checkpoint
 from training.processes import OneProcess
-from training.reporting import advance, progress_bar, report_end, report_epoch, report_utilisation
+from training.reporting import advance, epoch_bar, report_end, report_epoch, report_utilisation
 from training.resume import choose_folder, find_resumed, settings_for_resume
 from training.run import Run, Validation, start_run
 from training.stopping import Stopped, StopSignal
@@ -45,7 +48,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: Tracker, stop: Stop
     settings, progress, processes = run.settings, run.progress, run.processes
     batches = run.task.train.batches(progress.epoch, progress.batches_done)
     run.model.train()
-    bar = progress_bar(run)
+    bar = epoch_bar(run)
     started = time.perf_counter()
     for window in windows(batches, settings.GRADIENT_ACCUMULATION_STEPS):
         # forward and backward: the mean over all targets of the window, whatever its batches hold

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from basics.errors import UserError
 from basics.files import write_atomically
+from basics.progress_bar import progress_bar
 
 BLOCK = 2**26  # bytes read at once for a checksum
 NOTE_EVERY = 5.0  # seconds of work that a kill can lose
@@ -84,7 +84,7 @@ def build(cache: CacheFile, total: int, num_bytes: int, produce: Produce, desc: 
     if part.is_file() and note.is_file() and "bytes" in (left := json.loads(note.read_text(encoding="utf-8"))):
         state = left
     check_space(part.parent, num_bytes - state["bytes"], advice)
-    bar = tqdm(total=total, initial=state["done"], desc=desc, unit=" pictures", leave=False, disable=None)
+    bar = progress_bar(total=total, initial=state["done"], desc=desc, unit=" pictures")
     with open(part, "r+b" if state["done"] else "wb") as file:
         file.seek(state["bytes"])
         noted = time.monotonic()

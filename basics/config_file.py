@@ -5,6 +5,7 @@ line_of("LEARNING_RATE")                # 64
 """
 
 import ast
+import difflib
 import re
 import sys
 import traceback
@@ -38,8 +39,14 @@ except Exception as error:  # every script imports this first, and none can go o
 def config_values(problems: list[str]) -> dict[str, Any]:
     """The value of each setting as its type; what has none is a problem of one line."""
     names = [name for name in vars(config) if NAME.fullmatch(name)]
-    problems += [f"{place_of(name)}{unknown(name, SCHEMA)}" for name in names if name not in SCHEMA]
-    problems += [f"config.py lacks {name}, {describe_type(SCHEMA[name].type)}" for name in SCHEMA if name not in names]
+    missing = [name for name in SCHEMA if name not in names]
+    for name in (name for name in names if name not in SCHEMA):
+        problem, meant = unknown(name, SCHEMA), difflib.get_close_matches(name, missing, n=1)
+        if meant:  # one mistake, not two
+            missing.remove(meant[0])
+            problem = f"unknown setting {name}, did you mean {meant[0]}, which is missing?"
+        problems.append(place_of(name) + problem)
+    problems += [f"config.py lacks {name}, {describe_type(SCHEMA[name].type)}" for name in missing]
     values = {}
     for name in (name for name in names if name in SCHEMA):
         try:

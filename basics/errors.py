@@ -10,6 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from basics import starting
+
 LONGEST = 300  # characters of another's error within a message of ours
 PIPE_CLOSED = 141  # the exit status that shells show for programs that a closed pipe has ended
 
@@ -23,6 +25,7 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
 
     Where whoever reads the output has gone (`| head -1`), quietly: 141.
     """
+    starting.over()
     argv = [flag for flag in sys.argv[1:] if flag != "--debug"]
     debug = len(argv) < len(sys.argv) - 1
     try:

@@ -3,6 +3,7 @@
 problems = find_problems(settings)      # all of them, a line each; [] where training can start
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -12,6 +13,10 @@ from basics.hub_files import is_path
 from basics.setting_schema import SCHEMA
 
 
+class NoSetting(AttributeError):
+    """A name that is no setting, or one without a value of its type."""
+
+
 class Values(Protocol):
     """The settings by name, as basics.settings.Settings has them."""
 
@@ -19,7 +24,10 @@ class Values(Protocol):
 
 
 def find_problems(settings: Values) -> list[str]:
-    """All that is wrong with values whose types are right: ranges, sizes that do not divide, paths, tokens."""
+    """All that is wrong with values whose types are right: ranges, sizes that do not divide, paths, tokens.
+
+    A rule that asks for a setting which is not there, as its type was wrong, has nothing to say yet.
+    """
     rules = (
         range_problems,
         split_problems,
@@ -31,17 +39,21 @@ def find_problems(settings: Values) -> list[str]:
         name_problems,
         hub_problems,
     )
-    return [problem for rule in rules for problem in rule(settings)]
+    problems = []
+    for rule in rules:
+        with contextlib.suppress(NoSetting):
+            problems += rule(settings)
+    return problems
 
 
 def range_problems(settings: Values) -> list[str]:
     problems = []
     for name, setting in SCHEMA.items():
-        value = getattr(settings, name)
+        value = getattr(settings, name, None)
         if not isinstance(value, (int, float)) or isinstance(value, bool):  # none, or a word such as "all"
             continue
         problems += [f"{name} must be {broken}, got {value}" for broken in setting.broken_bounds(value)]
-        if (divisor := setting.multiple_of) and (size := getattr(settings, divisor)) >= 1 and value % size:
+        if (divisor := setting.multiple_of) and (size := getattr(settings, divisor, 0)) >= 1 and value % size:
             problems.append(f"{name} ({value}) must be a multiple of {divisor} ({size})")
     return problems
 

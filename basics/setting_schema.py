@@ -113,6 +113,7 @@ SCHEMA: dict[str, Setting] = {
     "EARLY_STOPPING_PATIENCE": Setting(int | None, at_least=1),
     "NUM_SAMPLE_CAPTIONS": Setting(int, at_least=0),
     "NUM_VALIDATION_CAPTIONS": Setting(int, at_least=0),
+    "REPORT_UTILISATION": Setting(bool),
     "CLIP_SCORE_MODEL_NAME": Setting(str | None),
     # Checkpoints
     "CHECKPOINT_DIR": Setting(str),

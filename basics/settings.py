@@ -13,7 +13,7 @@ import yaml
 
 from basics.config_file import CONFIG_FILE, config_values, line_of
 from basics.errors import UserError, reason_of
-from basics.setting_rules import find_problems
+from basics.setting_rules import NoSetting, find_problems
 from basics.setting_schema import SCHEMA
 from basics.setting_values import RENAMED_VALUES, read_value, unknown
 
@@ -58,7 +58,7 @@ class Settings:
         self.__dict__.update(values)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"there is no setting {name}")
+        raise NoSetting(f"there is no setting {name}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings are read-only; use settings.replace({name}=...)")
@@ -108,8 +108,7 @@ def load_settings(argv: Iterable[str] = (), **overrides: Any) -> Settings:
         own -= source.keys()
         for name, value in source.items():
             set_value(values, name, value, problems)
-    if values.keys() == SCHEMA.keys():  # else one of config.py's own is missing or of a wrong type
-        problems += [located(problem, own) for problem in find_problems(Settings(values))]
+    problems += [located(problem, own) for problem in find_problems(Settings(values))]
     if problems:
         raise SettingsError(problems)
     return Settings(values)

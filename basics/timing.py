@@ -15,15 +15,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from basics.errors import UserError
+from basics.progress_bar import progress_bar
 
 
 def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each side in each repeat; a round before the first, which fills caches, does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in tqdm(range(repeats + 1), desc=", ".join(sides), unit=" rounds", leave=False, disable=None):
+    for _ in progress_bar(range(repeats + 1), desc=", ".join(sides), unit=" rounds"):
         for name, work in sides.items():
             started = time.perf_counter()
             work()

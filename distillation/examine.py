@@ -9,9 +9,9 @@ better_than_teacher(findings, val_loss, val_set)              # after each valid
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from basics.errors import UserError
+from basics.progress_bar import progress_bar
 from basics.settings import Settings
 from dataset import ImageTextDataset
 from distillation.soft_targets import AlignedCaptions, align_captions, in_our_words, in_parts, predictions
@@ -67,7 +67,7 @@ def examine(
     unseen = align_captions(teacher, val_set.captions, val_set.tokens, tokenizer, aligned.projection)
     nats, kept, ends, rows_of = [], [], [], val_set.captions_by_image()
     parts = list(in_parts(spread(EXAMINED, len(val_set.pictures))))
-    for numbers in tqdm(parts, desc="examining the teacher", leave=False, disable=None):
+    for numbers in progress_bar(parts, desc="examining the teacher"):
         rows, probs = predictions(teacher, unseen, val_set, rows_of, numbers, dtype, 1.0)
         probs, theirs = probs.cpu(), [unseen.rows[row] for row in rows]
         _, mass, supervised = in_our_words(unseen, rows, probs, settings.DISTILL_TOP_K)

@@ -25,6 +25,14 @@ class DecodingOptions:
     top_p: float = 1.0
     seed: int | None = None  # None: different samples each time
 
+    @property
+    def in_words(self) -> str:
+        if self.temperature > 0:
+            return f"sampling at temperature {self.temperature:g}"
+        if self.beam_size > 1:
+            return f"beam search with {self.beam_size} beams, length penalty {self.length_penalty:g}"
+        return "greedy decoding"
+
     def problems(self) -> list[str]:
         problems = []
         if not 0 <= self.temperature < inf:

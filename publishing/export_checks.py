@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from basics.errors import UserError
+from basics.progress_bar import progress_bar
 from basics.settings import Settings
 from captioner.exported import ExportedCaptioner
 from captioner.folder import Captioner
@@ -40,7 +41,7 @@ def part_differences(modules: dict[str, nn.Module], exported: ExportedCaptioner,
     worst = dict.fromkeys(modules, 0.0)
     generator, vocab_size = torch.Generator().manual_seed(0), exported.config["vocab_size"]
     cases = (1, 1), (len(pixels), 1), (2, 3)
-    with tqdm(total=len(cases) * exported.max_seq_len, desc="checking", leave=False, disable=None) as bar:
+    with progress_bar(total=len(cases) * exported.max_seq_len, desc="checking") as bar:
 
         def compare(name: str, *inputs: Tensor | list[Tensor]) -> list[Tensor]:
             expected = modules[name](*inputs)
@@ -110,7 +111,7 @@ def compare_captions(
     systems = [in_pytorch(captioner, penalty), *(as_exported(export, penalty) for export in exports)]
     yield f"{'':<12} {'size':>10}  {'beam':>4}  {'pictures/s':>10}  {'CIDEr-D':>7}  equal captions"
     total = len(BEAMS) * len(systems) * len(pictures.paths)
-    with tqdm(total=total, desc="captioning", unit=" pictures", leave=False, disable=None) as bar:
+    with progress_bar(total=total, desc="captioning", unit=" pictures") as bar:
         for beam in BEAMS:
             ours = None
             for system in systems:

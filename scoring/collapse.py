@@ -76,7 +76,7 @@ def collapse_warnings(measures: dict, steps: int | None = None) -> list[str]:
         "repeating": measures["repeating"] > HIGH_REPEATING,
         "shuffled": measures["shuffled_cider"] >= HIGH_SHUFFLED * measures["cider"],
     }
-    if few_pictures(measures):
+    if measures["pictures"] < MIN_PICTURES:
         crossed = {"most_common": measures["most_common"] == 1 and measures["pictures"] > 1}
     early = steps is not None and steps < FEW_STEPS
     return [
@@ -92,9 +92,9 @@ def format_collapse(measures: dict) -> str:
         f"captions: {measures['distinct']:.0%} distinct, commonest {measures['most_common']:.1%}, unended "
         f"{measures['unended']:.1%}, repeating {measures['repeating']:.1%}, CIDEr-D {measures['cider']:.3f} "
         f"(shuffled {measures['shuffled_cider']:.3f})"
-        + (f"; {measures['pictures']} pictures are too few for the collapse alarm" * few_pictures(measures))
     )
 
 
-def few_pictures(measures: dict) -> bool:
-    return measures["pictures"] < MIN_PICTURES
+def too_few(pictures: int) -> str:
+    """That so many pictures do not do for the alarm, nothing where they do."""
+    return "too few for the collapse alarm" if pictures < MIN_PICTURES else ""

@@ -1,11 +1,11 @@
 """A comparison as it is printed: captions beside their references, scores and differences, costs."""
 
 from pathlib import Path
+from statistics import median
 
 from basics.files import write_atomically
-from basics.timing import median_and_range
+from basics.timing import median_and_range, number
 from captioner.places import members
-from networks.decoding_options import DecodingOptions
 from scoring.collapse import collapse_warnings, format_collapse
 from scoring.comparison import Comparison, Outcome, compare_captioners, comparison_record, owner_of_data
 from scoring.costs import measure_costs
@@ -51,7 +51,7 @@ def format_head(comparison: Comparison, data_dir: str | None) -> str:
     lines = [f"{letter:<12} {each.name:<{width}}  {each.captioner.path}" for letter, each in zip("AB", outcomes)]
     lines += whose_pictures(comparison, data_dir)
     lines += format_left_out(comparison.pictures.left_out)
-    searches = [search_in_words(each.options) for each in outcomes]
+    searches = [each.options.in_words for each in outcomes]
     lines.append(both("decoding", outcomes, searches))
     if searches[0] != searches[1]:
         lines.append("             as each one's settings say; --beam and --length-penalty decode both alike")
@@ -82,37 +82,28 @@ def both(label: str, outcomes: list[Outcome], values: list[str]) -> str:
     return f"{label:<12} " + "; ".join(f"{each.name}: {value}" for each, value in zip(outcomes, values))
 
 
-def search_in_words(options: DecodingOptions) -> str:
-    beams = f"beam search with {options.beam_size} beams, length penalty {options.length_penalty:g}"
-    return beams if options.beam_size > 1 else "greedy"
-
-
 def format_scores(comparison: Comparison) -> str:
     """The table of scores and differences, and the count of pictures."""
     outcomes, differences = comparison.outcomes, comparison.differences
-    a, b = (outcome.name for outcome in outcomes)
-    difference = f"{b} - {a}"
-    widths = [max(8, len(name)) for name in (a, b, difference)]
-    lines = [f"{'score':<12} {a:>{widths[0]}}  {b:>{widths[1]}}  {difference:>{widths[2]}}  its 95% interval"]
+    lines = [f"{'score':<12} {'A':>8}  {'B':>8}  {'B - A':>8}  its 95% interval"]
     for name, value in differences["scores"].items():
-        scores = [f"{each.evaluation.scores.mean[name]:.4f}".rjust(width) for each, width in zip(outcomes, widths)]
-        gain = f"{value['difference']:+.4f}".rjust(widths[2])
+        a, b = (each.evaluation.scores.mean[name] for each in outcomes)
         interval = f"{value['low']:+.4f} to {value['high']:+.4f}"
-        lines.append(f"{name:<12} {scores[0]}  {scores[1]}  {gain}  {interval}  {verdict(b, value)}")
+        lines.append(f"{name:<12} {a:8.4f}  {b:8.4f}  {value['difference']:+8.4f}  {interval}  {verdict(value)}")
     if any(line.endswith("unclear") for line in lines):
         lines.append("unclear      the interval holds 0: on other pictures the difference may be the other way round")
     counts, total = differences["pictures_by_cider_d_of_b"], len(comparison.pictures.paths)
     by_picture = (
-        f"by picture   CIDEr-D of {b} is higher on {counts['higher']}, equal on {counts['equal']} and lower on "
+        f"by picture   CIDEr-D of B is higher on {counts['higher']}, equal on {counts['equal']} and lower on "
         f"{counts['lower']} of {total} pictures; {differences['equal_captions']} captions are the same"
     )
     return "\n".join([*lines, "", by_picture])
 
 
-def verdict(name: str, value: dict) -> str:
+def verdict(value: dict) -> str:
     if value["low"] == value["high"] == 0:
         return "equal"
-    return f"{name} higher" if value["low"] > 0 else f"{name} lower" if value["high"] < 0 else "unclear"
+    return "B higher" if value["low"] > 0 else "B lower" if value["high"] < 0 else "unclear"
 
 
 def format_alarm(outcomes: list[Outcome]) -> str:
@@ -133,8 +124,7 @@ def format_alarm(outcomes: list[Outcome]) -> str:
 
 def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str:
     """The table of costs with B's as a multiple of A's, and what they were measured on."""
-    a, b = (outcome.name for outcome in outcomes)
-    rows = [["cost", a, b, f"{b} / {a}"]]
+    rows = [["cost", "A", "B", "B / A"]]
     for label, key, scale in (
         ("parameters, million", "parameters", 1e6),
         ("weights on disk, MB", "weights_bytes", 1e6),
@@ -150,12 +140,18 @@ def format_costs(outcomes: list[Outcome], costs: list[dict], setup: dict) -> str
 
 
 def cost_cells(values: list[list[float] | float | None], scale: float) -> list[str]:
-    """A's, B's, and B's divided by A's; of repeats the median and the range, of what is not known a dash."""
+    """A's, B's, and B's divided by A's; of repeats the median and the range, of what is not known a dash.
+
+    The quotient of repeats is that of the two medians shown, its range that of the rounds.
+    """
     known = [value if isinstance(value, list) else [value] for value in values if value is not None]
     if len(known) < len(values):
         return ["-", "-", "-"]
     a, b = ([x / scale for x in repeats] for repeats in known)
-    return [median_and_range(a), median_and_range(b), median_and_range([y / x for x, y in zip(a, b)])]
+    quotient, rounds = number(median(b) / median(a)), [y / x for x, y in zip(a, b)]
+    if len(set(rounds)) > 1:
+        quotient += f" ({number(min(rounds))} to {number(max(rounds))})"
+    return [median_and_range(a), median_and_range(b), quotient]
 
 
 def measured_on(setup: dict) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from basics.devices import autocast
 from basics.files import file_hash
+from basics.progress_bar import progress_bar
 from captioner.any_captioner import AnyCaptioner
 from captioner.folder import Captioner
 from captioner.picture_files import caption_picture_files
@@ -58,7 +58,7 @@ def evaluate_files(
     """Caption and score what can be read of the pictures; the others are left out. Raises UserError if none can."""
     with autocast(captioner.device, precision):
         found = caption_picture_files(captioner, pictures.paths, options, batch_size)
-        rows = list(tqdm(found, **bar(len(pictures.paths))))
+        rows = list(progress_bar(found, total=len(pictures.paths), desc="captioning", unit=" pictures"))
     pictures = leave_out(pictures, [row.error for row in rows])
     captions = [row.captions[0] for row in rows if row.error is None]
     return score_evaluation(captions, pictures, options, precision, captioner.path)
@@ -87,16 +87,12 @@ def caption_all(
 ) -> list[Captioned]:
     """The best caption of each picture by number; read(numbers) gives what the model encodes."""
     found = []
-    with tqdm(**bar(len(numbers))) as progress:
+    with progress_bar(total=len(numbers), desc="captioning", unit=" pictures", interval=1) as bar:
         for start in range(0, len(numbers), batch_size):
             batch = numbers[start : start + batch_size]
             found += [row[0] for row in captioner.caption_pixels(read(batch), options)]
-            progress.update(len(batch))
+            bar.update(len(batch))
     return found
-
-
-def bar(total: int) -> dict:
-    return {"total": total, "desc": "captioning", "unit": " pictures", "leave": False, "disable": None, "delay": 1}
 
 
 def score_evaluation(

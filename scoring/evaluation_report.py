@@ -1,6 +1,6 @@
 """An evaluation as evaluate.py and the end of training print it."""
 
-from scoring.collapse import collapse_warnings, format_collapse
+from scoring.collapse import collapse_warnings, format_collapse, too_few
 from scoring.evaluation import Evaluation
 from sources.pictures import spread
 
@@ -14,6 +14,8 @@ def format_evaluation(evaluation: Evaluation) -> str:
     lines.append(f"exact        {evaluation.exact} of {len(evaluation.captions)} captions equal a reference")
     lines.append(format_collapse(evaluation.collapse))
     lines += [f"warning      {warning}" for warning in collapse_warnings(evaluation.collapse)]
+    if few := too_few(len(evaluation.captions)):
+        lines.append(f"note         {len(evaluation.captions)} pictures are {few}")
     return "\n".join([*lines, f"signature    {evaluation.signature}"])
 
 

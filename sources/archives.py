@@ -8,10 +8,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from tqdm import tqdm
-
 from basics.errors import UserError
 from basics.files import atomic_folder
+from basics.progress_bar import progress_bar
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 UNPACKED = re.compile(r"images-[0-9a-f]{8}")  # names of folders that unpack() makes
@@ -48,13 +47,13 @@ def unpack_zip(archive: Path, folder: Path) -> None:
         members = content.infolist()
         for member in members:
             check_inside(member.filename, folder, archive)
-        for member in tqdm(members, desc=f"unpacking {archive.name}", unit=" files", leave=False, disable=None):
+        for member in progress_bar(members, desc=f"unpacking {archive.name}", unit=" files"):
             content.extract(member, folder)  # zipfile writes symbolic links as plain files
 
 
 def unpack_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as content:
-        for member in tqdm(content, desc=f"unpacking {archive.name}", unit=" files", leave=False, disable=None):
+        for member in progress_bar(content, desc=f"unpacking {archive.name}", unit=" files"):
             check_inside(member.name, folder, archive)
             content.extract(member, folder, filter="data")  # no links out, no devices, no special permissions
 

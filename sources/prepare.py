@@ -11,10 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from basics.errors import UserError, first_line
 from basics.files import file_hash, write_atomically
+from basics.progress_bar import progress_bar
 from basics.settings import Settings
 from sources.archives import stamps
 from sources.data_report import EncodesCaptions, data_report, format_report
@@ -193,9 +192,7 @@ def check_images(image_dir: Path, names: list[str]) -> tuple[dict[str, str], dic
 
     good, bad = {}, {}
     with ThreadPoolExecutor() as pool:
-        bar = tqdm(
-            pool.map(check, names), total=len(names), desc="checking", unit=" pictures", leave=False, disable=None
-        )
+        bar = progress_bar(pool.map(check, names), total=len(names), desc="checking", unit=" pictures")
         for name, (digest, reason) in zip(names, bar):
             if digest:
                 good[name] = digest

@@ -9,7 +9,8 @@ import random
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from tqdm import tqdm
+
+from basics.progress_bar import progress_bar
 
 SIDE = 96  # pixels of a picture
 SMOOTH = 4  # drawn this many times larger, then shrunk, so that edges are smooth
@@ -32,7 +33,7 @@ def draw_shapes(image_dir: Path, num_images: int, seed: int) -> dict[str, list[s
     """Draw num_images pictures into image_dir -> {file name: five captions}; the same seed draws the same."""
     image_dir.mkdir(parents=True, exist_ok=True)
     captions = {}
-    for number in tqdm(range(num_images), desc="drawing", unit=" pictures", leave=False, disable=None):
+    for number in progress_bar(range(num_images), desc="drawing", unit=" pictures"):
         name = f"{number:06d}.png"
         rng = random.Random(f"{seed}/{number}")  # each picture its own: more pictures leave the first ones as they are
         things, is_row = random_scene(rng)

@@ -28,7 +28,7 @@ from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, describe_encoder, token_shape
 from networks.encoders import load_encoder
 from publishing.model_card import model_card
-from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
+from scoring.collapse import collapse_warnings, format_collapse, measure_collapse, too_few
 from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record, json_text
 from scoring.evaluation_report import format_evaluation
 from sources.pictures import Pictures, spread
@@ -126,6 +126,8 @@ class Captioning:
         record = run.progress.history[run.progress.best_epoch - 1]
         card = model_card(captioner.model, settings, record, results, self.findings)
         write_atomically(best / "README.md", card)
+        print(f"final        best/ on the validation pictures, which chose its epoch too; {options.in_words}")
+        print(f"             unseen ones: python evaluate.py --checkpoint {shlex.quote(str(best))} --split test")
         print(format_evaluation(evaluation))
         return f"python inference.py {shlex.join([str(pictures.paths[0]), '--checkpoint', str(best)])}"
 
@@ -152,6 +154,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     config = captioner_config(model, tokenizer, settings.to_dict(), epoch=0)
     captioner = Captioner(model, tokenizer, image_processor, config)
     ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype)
+    say_validation(settings, len(val.dataset.pictures))
     say_long_warm_up(settings, settings.NUM_EPOCHS * steps_per_epoch(ingredients.train, settings))
     parts = {
         "tokenizer": tokenizer.to_dict(),
@@ -188,6 +191,16 @@ def say_long_warm_up(settings: Settings, steps: int) -> None:
         print(
             f"note         WARMUP_STEPS {settings.WARMUP_STEPS} is the whole run of {steps:,} steps: LEARNING_RATE is "
             "never reached; a share will do, --warmup-steps 0.1"
+        )
+
+
+def say_validation(settings: Settings, pictures: int) -> None:
+    """What the lines after each epoch are about, once."""
+    if captioned := min(settings.NUM_VALIDATION_CAPTIONS, pictures):
+        few = too_few(captioned)
+        print(
+            f"validation   {captioned:,} of {pictures:,} pictures are captioned after each epoch, greedily"
+            f"{few and f', {few}'}; docs/evaluation.md explains the measures"
         )
 
 

@@ -1,12 +1,12 @@
 """What a run says while it goes: a progress bar, one line an epoch, warnings, a few samples, the end."""
 
-import sys
 from datetime import timedelta
 
 import torch
 import transformers
 from tqdm import tqdm
 
+from basics.progress_bar import progress_bar
 from training.run import Run, Validation
 from training.tracking import Tracker, plot_losses, write_log
 from training.utilisation import example_flops, matmul_peak
@@ -22,18 +22,14 @@ def print_device(device: torch.device, dtype: torch.dtype) -> None:
         print("note         PRECISION fp16 is slower than fp32 on a CPU; bf16 is faster where the CPU has it")
 
 
-def progress_bar(run: Run) -> tqdm:
+def epoch_bar(run: Run) -> tqdm:
     """Of the epoch's examples; advance() moves it to where the run stands."""
-    quiet = 0.2 if sys.stderr.isatty() else 30  # seconds between updates: a log file is not a screen
-    return tqdm(
+    return progress_bar(
         total=run.task.train.num_examples,
         initial=examples_done(run),
         unit=" examples",
-        leave=False,
-        dynamic_ncols=True,
         desc=f"epoch {run.progress.epoch + 1}/{run.task.num_epochs}",
-        mininterval=quiet,
-        delay=quiet,
+        interval=0.2,
         disable=not run.processes.is_main,
     )
 
@@ -56,10 +52,9 @@ def report_epoch(run: Run, record: dict, is_best: bool, found: Validation, track
     plot_losses(run.folder / "loss.png", run.progress.history)
     tracker.log_epoch(record, record["global_step"])
     tracker.warn(record.get("warnings", []))
-    validated = record["val_loss"] is not None
     print(
         f"epoch {record['epoch']:>3}/{run.task.num_epochs}  {progress_made(record)}"
-        + (f"  val_loss {record['val_loss']:.4f}{' best' if is_best else '     '}" if validated else "")
+        + judgement(record, run.settings.BEST_METRIC, is_best)
         + f"  lr {record['learning_rate']:.1e}  {record['examples_per_second']:,.0f} examples/s"
         f"  {timedelta(seconds=round(record['seconds']))}"
     )
@@ -79,19 +74,32 @@ def progress_made(record: dict) -> str:
     return f"train_loss {record['train_loss']:.4f}"
 
 
+def judgement(record: dict, metric: str, is_best: bool) -> str:
+    """What validation found, "best" beside the measure that BEST_METRIC chooses by; nothing without a validation."""
+    if record["val_loss"] is None:
+        return ""
+    cider = f"  CIDEr-D {record['cider']:.3f}" if metric == "cider" else ""
+    return f"  val_loss {record['val_loss']:.4f}{cider}{' best' if is_best else '     '}"
+
+
 def report_utilisation(run: Run, records: list[dict]) -> None:
-    """Say what share of the machine's speed in matrix products the last of these epochs with a loss used."""
+    """Say what share of the machine's speed in matrix products the fastest of these epochs with a loss used.
+
+    The fastest, as the peak is measured now: other work beside some epochs says nothing about the machine.
+    """
     speeds = [record["examples_per_second"] for record in records if record["train_loss"] is not None]
-    if not speeds:
+    if not (speeds and run.settings.REPORT_UTILISATION):
         return
-    done, peak = speeds[-1] * example_flops(run), matmul_peak(run.device, run.dtype)
+    done, peak = max(speeds) * example_flops(run), matmul_peak(run.device, run.dtype)
     print(
         f"utilisation  {done / peak:.0%} of the machine's matrix products in {str(run.dtype).removeprefix('torch.')}: "
-        f"{done / 1e9:,.0f} of {peak / 1e9:,.0f} GFLOP/s at {speeds[-1]:,.0f} examples/s"
+        f"{done / 1e9:,.0f} of {peak / 1e9:,.0f} GFLOP/s at {max(speeds):,.0f} examples/s"
     )
 
 
 def report_end(run: Run, next_command: str) -> None:
     """Say where the best model is and what to type next."""
-    print(f"best         epoch {run.progress.best_epoch}, val_loss {run.progress.best_val_loss:.4f}: {run.best}")
+    progress, by_cider = run.progress, run.settings.BEST_METRIC == "cider"
+    measure = f"CIDEr-D {progress.best_cider:.3f}" if by_cider else f"val_loss {progress.best_val_loss:.4f}"
+    print(f"best         epoch {progress.best_epoch}, {measure}: {run.best}")
     print(f"next         {next_command}")

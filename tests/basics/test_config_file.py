@@ -39,14 +39,15 @@ def test_all_that_is_wrong_is_said_at_once_with_its_line(tmp_path):
         ("NUM_EPOCHS = 4", "NUM_EPOCS = 4"),
         ("AUGMENT = False", 'AUGMENT = "perhaps"'),
         ("SEED = 42", "SEED = 42\nDROPOUT = 0.1"),
+        ("DEVICE = None", 'DEVICE = "gpu"'),
         ("LEARNING_RATE = 1e-3", 'LEARNING_RATE = "3e-4"'),  # read as on a command line
     )
     assert found.startswith("error: cannot start, 6 problems:\n")
     for words in (
         r"config.py, line \d+: DATASET must be one of 'shapes', .*, got 'folders'",
         r"config.py, line \d+: BATCH_SIZE must be a whole number, got \(64,\)",
-        r"config.py, line \d+: unknown setting NUM_EPOCS, did you mean NUM_EPOCHS\?",
-        r"config.py lacks NUM_EPOCHS, a whole number",
+        r"config.py, line \d+: unknown setting NUM_EPOCS, did you mean NUM_EPOCHS, which is missing\?",
+        r"DEVICE must be cpu, cuda, cuda:N or mps, got 'gpu' \(config.py, line \d+\)",  # a rule, beside types
         r"config.py, line \d+: AUGMENT must be true or false, got 'perhaps'",
         r"config.py, line \d+: unknown setting DROPOUT",
     ):

@@ -1,6 +1,7 @@
 """Where whoever reads a script's output has gone, it ends quietly."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -41,3 +42,17 @@ def test_other_ends_are_as_before():
     assert run_script("little", subprocess.PIPE).returncode == 0
     wrong = run_script("wrong", subprocess.PIPE)
     assert (wrong.returncode, wrong.stdout, wrong.stderr) == (1, "a caption\n", "error: what is wrong\n")
+
+
+def test_ctrl_c_while_libraries_are_imported_is_one_word():
+    started = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "train.py", "--help"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background shells ignore it
+    )
+    assert any("| " in line and "torch._" in line for line in started.stderr)  # PyTorch's import is on its way
+    started.send_signal(signal.SIGINT)
+    left = [line for line in started.stderr if not line.startswith("import time:") and line.strip()]
+    assert started.wait() == 130 and left == ["interrupted\n"]

@@ -87,7 +87,7 @@ def test_both_sides_are_shown_with_scores_differences_and_cost(quick, tmp_path, 
     for name in NAMES:
         assert scores[name][0] == f"{content['A']['scores'][name]['score']:.4f}"
         assert scores[name][2] == f"{content['differences']['scores'][name]['difference']:+.4f}"
-    assert scores["CIDEr-D"][-1] == "good higher"
+    assert scores["CIDEr-D"][-1] == "B higher"
     assert "warning      same  one caption is said of 100% of the pictures" in out
     found, threads = table(out, "cost"), torch.get_num_threads()
     assert found["peak memory, MB"] == ["4.00", "4.00", "1.00"] and found["parameters, million"][2] == "1.00"
@@ -106,7 +106,7 @@ def test_a_teacher_and_its_student_are_compared(quick, made, tmp_path, capsys):
     assert "the data of good, as no --data-dir is given; git does not say what it was trained on\n" in out
     assert both["A"]["cost"]["weights_bytes"] == (made / "git" / "model.safetensors").stat().st_size
     assert both["A"]["cost"]["parameters"] > 20_000 and len(both["A"]["cost"]["pictures_per_second"]) == 3
-    assert table(out, "score")["CIDEr-D"][-1] == "good higher" and "precision    float32\n" in out
+    assert table(out, "score")["CIDEr-D"][-1] == "B higher" and "precision    float32\n" in out
     assert "decoding     beam search with 2 beams, length penalty 1\nat most      40 tokens a caption\n" in out
     assert all(row["A"]["log_probability"] < 0 for row in both["images"])
     assert evaluate.main(["--compare", *reversed(sides), *flags]) == 0
@@ -197,7 +197,7 @@ def test_without_data_dir_the_data_of_a_is_taken_and_differing_settings_are_said
     out = capsys.readouterr().out
     assert f"data         test split of {made / 'raw'}, 24 pictures\n" in out
     assert f"the data of good, as no --data-dir is given; same was trained on {made / 'other'}\n" in out
-    assert "decoding     good: greedy; same: beam search with 2 beams, length penalty 0.5\n" in out
+    assert "decoding     good: greedy decoding; same: beam search with 2 beams, length penalty 0.5\n" in out
     assert "--beam and --length-penalty decode both alike" in out
     assert evaluate.main([*sides, "--data-dir", "raw", "--beam", "3", "--length-penalty", "1"]) == 0
     out = capsys.readouterr().out

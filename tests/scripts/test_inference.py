@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shutil
+import sys
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tiny import ROOT, run
 
 import inference
 from basics.devices import autocast
+from basics.settings import constants
 from basics.timing import run_python
 from captioner import ensemble, picture_files, places
 from captioner.folder import load_captioner
@@ -176,11 +178,18 @@ def test_ctrl_c_keeps_the_captions_that_are_there(trained, tmp_path, monkeypatch
     assert result.returncode == 130 and f"2 of 3 pictures captioned: {tmp_path / 'out.json'}\n" in result.stderr
 
 
+def test_a_terminal_is_told_which_captioner_speaks(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert inference.say_newest(constants()) == "checkpoints/a/best"
+    assert capsys.readouterr() == ("", "captioner    checkpoints/a/best\n")
+
+
 def test_a_reader_that_has_gone_ends_it_quietly(trained, monkeypatch):
     def closed(*_, **__):
         raise BrokenPipeError
 
-    monkeypatch.setattr(inference.tqdm, "write", closed)
+    monkeypatch.setattr(inference, "say_beside_bar", closed)
     result = infer(trained, "photos")
     assert (result.returncode, result.stderr) == (141, "")
 

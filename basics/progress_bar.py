@@ -1,0 +1,29 @@
+"""Progress of long work: a bar on a terminal; in a log, which is no screen, a line every half minute."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+OF_A_LOG = 30  # seconds
+
+
+def progress_bar(
+    items: Iterable[Any] | None = None, desc: str | None = None, unit: str = "it", interval: float = 0.1, **options: Any
+) -> tqdm:
+    """tqdm's bar over items, or to update() by hand, gone when all is done; options are tqdm's, its total say.
+
+    interval: seconds between updates on a terminal.
+    """
+    quiet = interval if sys.stderr.isatty() else OF_A_LOG
+    return tqdm(items, desc=desc, unit=unit, mininterval=quiet, delay=quiet, leave=False, dynamic_ncols=True, **options)
+
+
+def say_beside_bar(text: str, file: TextIO) -> None:
+    """Print text as it is, at once, without breaking a bar that is drawn on the terminal."""
+    if sys.stderr.isatty():
+        tqdm.write(text, end="", file=file)
+    else:
+        file.write(text)
+    file.flush()

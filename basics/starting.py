@@ -1,0 +1,47 @@
+"""The seconds in which a script imports its libraries: Ctrl-C ends it in one line, a terminal says what it waits for.
+
+Every script imports this before all else and run_script() calls over(). It does nothing where something else than a
+script of the project is run, a notebook or a test.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 1.0  # seconds until a terminal is told
+WAITING = "loading PyTorch ..."
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """At once: in the middle of an import KeyboardInterrupt may be swallowed, or end in a page of others' frames."""
+    os.write(2, b"\ninterrupted\n")
+    os._exit(130)
+
+
+def say() -> None:
+    print(WAITING, end="", file=sys.stderr, flush=True)
+
+
+def over() -> None:
+    """The imports are done: Ctrl-C raises KeyboardInterrupt again, the terminal's line is cleared."""
+    if signal.getsignal(signal.SIGINT) is leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if timer.is_alive():
+        timer.cancel()
+    elif is_script and sys.stderr.isatty():
+        print("\r" + " " * len(WAITING) + "\r", end="", file=sys.stderr, flush=True)
+
+
+script = getattr(sys.modules["__main__"], "__file__", None)
+is_script = script is not None and Path(script).resolve().parent == ROOT
+timer = threading.Timer(PATIENCE, say)
+timer.daemon = True
+if is_script:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started it wants no Ctrl-C
+        signal.signal(signal.SIGINT, leave)
+    if sys.stderr.isatty():
+        timer.start()
