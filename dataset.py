@@ -32,6 +32,7 @@ from torchvision.transforms import v2
 
 from basics.devices import Batch
 from basics.settings import Settings
+from basics.workers import end_with_parent, num_workers
 from networks.encoder import ImageProcessor, prepare_pixels
 from sources.images import load_image
 from sources.prepared import PreparedData
@@ -264,7 +265,9 @@ class PairLoader:
             dataset,
             batch_sampler=self.sampler,
             collate_fn=partial(collate_fn, pad_id=pad_id),
-            num_workers=0 if dataset.features is not None else settings.NUM_WORKERS,  # a copy of memory needs no help
+            # cached features are a copy of memory, which needs no help
+            num_workers=0 if dataset.features is not None else num_workers(settings.NUM_WORKERS),
+            worker_init_fn=end_with_parent,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own: a loader must not draw from the generator that dropout uses
         )

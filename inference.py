@@ -7,7 +7,7 @@
 
 Without --checkpoint the newest checkpoints/*/best is used, of this folder, else of the project's. Beams, length
 penalty, sampling and precision are the captioner's own where no flag says otherwise. A picture that cannot be read gets
-a line on stderr, the others go on, and the exit status is 1. --output is written as captions come, to NAME.tmp beside
+a line on stderr, the others go on, and the exit status is 1. --output is written as captions come, to NAME.*.tmp beside
 it, and has its place at the end, or when Ctrl-C or an error stops it after the first caption.
 """
 

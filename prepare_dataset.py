@@ -13,7 +13,7 @@ import shlex
 
 from basics.errors import run_script
 from basics.settings import help_text, load_settings
-from sources.prepare import prepare
+from sources.prepare import prepare, preparing
 from tokenizer import build_tokenizer
 
 USAGE = "python prepare_dataset.py [--dataset NAME] [--raw-dir PATH] [--setting VALUE ...]"
@@ -24,7 +24,8 @@ def main(argv: list[str]) -> int:
         print(help_text(USAGE))
         return 0
     settings = load_settings(argv)
-    prepare(settings, lambda captions: build_tokenizer(settings, captions))
+    with preparing(settings):
+        prepare(settings, lambda captions: build_tokenizer(settings, captions))
     print(f"next         python train.py {shlex.join(argv)}".rstrip())
     return 0
 

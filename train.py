@@ -17,22 +17,24 @@ import shlex
 import time
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import torch
 
 from basics.checkpoint_file import STEP_FILE, numbered
 from basics.devices import Batch, autocast, to_device
 from basics.errors import UserError, run_script
+from basics.locks import locked
 from basics.setting_effects import without_effect
-from basics.settings import given_names, help_text, load_settings
+from basics.settings import Settings, given_names, help_text, load_settings
 from losses.criterion import Criterion
 from publishing.hub_upload import NoUpload, make_uploader
 from sources.source import Source
 from tasks.registry import build_task
-from training.checkpoint import restore, save_checkpoint
+from training.checkpoint import check_room, restore, save_checkpoint
 from training.processes import OneProcess
 from training.reporting import advance, epoch_bar, report_end, report_epoch, report_utilisation
-from training.resume import choose_folder, find_resumed, settings_for_resume
+from training.resume import Resumed, check_folder, find_resumed, run_folder, settings_for_resume
 from training.run import Run, Validation, start_run
 from training.stopping import Stopped, StopSignal
 from training.tracking import Tracker, setup_wandb
@@ -179,15 +181,24 @@ def main(argv: list[str]) -> int:
     resumed = find_resumed(settings)
     if resumed:
         settings = settings_for_resume(settings, resumed)
-    folder, processes = choose_folder(settings, resumed), OneProcess()
+    folder = run_folder(settings, resumed)
+    with locked(folder / "run.lock", otherwise="take another --run-name, or wait for its end"):
+        check_folder(folder, resumed)
+        train(settings, folder, resumed, argv)
+    return 0
+
+
+def train(settings: Settings, folder: Path, resumed: Resumed | None, argv: list[str]) -> None:
+    """A run from its start, or from where the checkpoint left off, to its end or a stop signal."""
     task = build_task(settings, resumed)  # source, tokenizer, model, loaders
-    run = start_run(task, folder, processes)
+    run = start_run(task, folder, OneProcess())
     if resumed:
         restore(run, resumed)
+    check_room(run)
 
     uploader = make_uploader(settings)
     try:
-        with setup_wandb(run.settings, folder) as tracker, StopSignal(processes) as stop:
+        with setup_wandb(run.settings, folder) as tracker, StopSignal(run.processes) as stop:
             before = run.progress.epoch  # epochs that another process, perhaps on another machine, has trained
             fit(run, tracker, uploader, stop)
         next_command = task.finish(run)
@@ -202,7 +213,6 @@ def main(argv: list[str]) -> int:
         )
     finally:
         print(uploader.close(), end="")
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ was; a second process waits for the first, then finds the file.
 import hashlib
 import json
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from basics.disk import free_bytes, size
 from basics.errors import UserError
 from basics.files import write_atomically
 from basics.progress_bar import progress_bar
@@ -110,13 +110,9 @@ def build(cache: CacheFile, total: int, num_bytes: int, produce: Produce, desc: 
 
 
 def check_space(folder: Path, needed: int, advice: str = "") -> None:
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if needed > free:
         raise UserError(
             f"the cache needs {size(needed)} in {folder}, where {size(free)} are free; make room, name another "
             f"DATA_DIR{advice}"
         )
-
-
-def size(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"

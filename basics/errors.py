@@ -42,12 +42,13 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
             traceback.print_exc()
         drop_output()
         sys.exit(PIPE_CLOSED)
-    except (UserError, OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and type(error).__name__ != "OutOfMemoryError":  # torch's; not imported here
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        text = message(error)
+        if text is None:
             raise
         if debug:
             traceback.print_exc()
-        print(f"error: {message(error)}", file=sys.stderr)
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -57,11 +58,18 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def message(error: Exception) -> str:
-    """The error's text; of one that a loader process passed on, without the traceback that torch puts before it."""
+def message(error: Exception) -> str | None:
+    """What a user is told; None for an error of ours. PyTorch, which is not imported here, says much in RuntimeErrors.
+
+    Of an error that a loader process passed on, without the traceback that torch puts before it.
+    """
     text = str(error).strip()
-    if type(error).__name__ == "OutOfMemoryError":
-        return f"{text.splitlines()[0]} Lower BATCH_SIZE and raise GRADIENT_ACCUMULATION_STEPS by the same factor"
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return f"{first_line(error)} Lower BATCH_SIZE and raise GRADIENT_ACCUMULATION_STEPS by the same factor"
+    if text.startswith("DataLoader worker"):
+        return f"{first_line(error)} A system without memory kills processes: lower NUM_WORKERS or BATCH_SIZE"
+    if isinstance(error, RuntimeError):
+        return None
     return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
 
 

@@ -7,15 +7,18 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from basics.disk import writing
+
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2: paths start at the working directory
 RENAME_SWAP = 2  # of macOS's renamex_np
-
+UNFINISHED = re.compile(r"\.\d+\.tmp$")
 
 OPEN_FILES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # where files that are open already have names
 STREAMS = {"stdin": "0", "stdout": "1", "stderr": "2"}
@@ -23,24 +26,28 @@ STREAMS = {"stdin": "0", "stdout": "1", "stderr": "2"}
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that replaces path when all went well; a crash at any moment leaves the old file or the new."""
+    """A file to write that replaces path when all went well; a crash at any moment leaves the old file or the new.
+
+    Raises WriteError where the disk is full or fails.
+    """
     path = Path(path)
     if is_special(path):
-        with open_special(path) as file:
+        with writing(path), open_special(path) as file:
             yield file
         return
     path = Path(os.path.realpath(path))  # the file that a link leads to
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path, ".tmp")
+    temporary = beside(path, unfinished())
     try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with writing(path):
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def is_special(path: Path) -> bool:
@@ -65,21 +72,23 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, put in the place of an older one when all went well; else nothing of it is left.
 
     A whole folder has the name at every moment. Where the system cannot exchange two names, a kill may leave the older
-    one as folder.old: whoever writes or reads next puts it back (recover_folder).
+    one as folder.old: whoever writes or reads next puts it back (recover_folder). Raises WriteError where the disk is
+    full or fails.
     """
     recover_folder(folder)
-    fresh, old = beside(folder, ".tmp"), beside(folder, ".old")
+    fresh, old = beside(folder, unfinished()), beside(folder, ".old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
     try:
-        yield fresh
-        put_in_place(fresh, folder)
+        with writing(folder):
+            fresh.mkdir(parents=True)
+            yield fresh
+            put_in_place(fresh, folder)
+            sync_folder(folder.parent)
     finally:
         recover_folder(folder)
         shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
-    sync_folder(folder.parent)
 
 
 def put_in_place(fresh: Path, folder: Path) -> None:
@@ -95,6 +104,18 @@ def recover_folder(folder: Path) -> None:
     """Put folder.old back where a kill came between two renames, before the folder is read or written."""
     if not folder.exists() and (old := beside(folder, ".old")).is_dir():
         os.replace(old, folder)
+
+
+def unfinished() -> str:
+    """The ending of what this process has not finished: another process writes beside it under another name."""
+    return f".{os.getpid()}.tmp"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What writers left unfinished that were killed; for whoever has the folder to itself."""
+    for path in folder.iterdir():
+        if UNFINISHED.search(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def beside(path: Path, suffix: str) -> Path:

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from basics.cache_file import CacheFile, size
+from basics.cache_file import CacheFile
 from basics.devices import autocast
+from basics.disk import size
 from basics.errors import UserError
 from basics.settings import Settings
 from dataset import ImageTextDataset, SplitPictures

@@ -1,6 +1,7 @@
 """Make a dataset ready, where that was not done yet or what it is made from has changed.
 
-    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
+    with preparing(settings):
+        data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
 
 Writes DATA_DIR/<DATASET>/: captions.json ({"image file name": ["caption", ...]}), splits.json (three lists),
 dataset.json (where the images lie and what all was made from) and bad_images.txt.
@@ -9,10 +10,12 @@ dataset.json (where the images lie and what all was made from) and bad_images.tx
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from basics.errors import UserError, first_line
 from basics.files import file_hash, write_atomically
+from basics.locks import locked
 from basics.progress_bar import progress_bar
 from basics.settings import Settings
 from sources.archives import stamps
@@ -28,6 +31,11 @@ INPUT_SETTINGS = ("DATASET", "SEED", "VAL_FRACTION", "TEST_FRACTION", "BAD_IMAGE
 HUB_FILES = ("flickr_annotations_30k.csv", "flickr30k-images.zip")
 
 MakeTokenizer = Callable[[list[str]], EncodesCaptions]
+
+
+def preparing(settings: Settings) -> AbstractContextManager[None]:
+    """To be held while data and vocabulary are prepared: of two first runs one waits, then finds both there."""
+    return locked(settings.data_path / "prepare.lock")
 
 
 def prepare(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:

@@ -32,7 +32,7 @@ from scoring.collapse import collapse_warnings, format_collapse, measure_collaps
 from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record, json_text
 from scoring.evaluation_report import format_evaluation
 from sources.pictures import Pictures, spread
-from sources.prepare import prepare
+from sources.prepare import prepare, preparing
 from sources.prepared import PreparedData
 from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
 from tokenizer import CaptionTokenizer, build_tokenizer
@@ -144,9 +144,10 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     teacher = find_teacher(settings, device)
 
     choose = partial(choose_tokenizer, settings, origin, teacher)
-    data = prepare(settings, choose)
+    with preparing(settings):
+        data = prepare(settings, choose)
+        tokenizer = choose(data.captions_of("train"))
     settings = with_epochs(settings, len(data.splits["train"]))
-    tokenizer = choose(data.captions_of("train"))
     check_same_tokens(tokenizer, settings, resumed)
     model, image_processor = build_model(settings, tokenizer, origin, teacher, device)
     print_model(model, image_processor, tokenizer, settings)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from basics.checkpoint_file import BEST_FILE, STEP_FILE, numbered
+from basics.disk import WriteError, free_bytes, size
 from basics.errors import UserError, reason_of
 from basics.files import atomic_file, recover_folder
 from training.optimizer import restore_optimizer
@@ -61,11 +62,38 @@ def write_checkpoint(run: Run, state: dict, name: str, pattern: re.Pattern) -> P
     """Write one file and drop all but the KEEP_LAST_N newest of its kind; several processes write it once."""
     if not run.processes.is_main:
         return run.folder / name
-    with atomic_file(run.folder / name) as file:
-        torch.save(state, file)
+    try:
+        with atomic_file(run.folder / name) as file:
+            torch.save(state, file)
+    except WriteError as error:
+        good = numbered(run.folder, STEP_FILE)
+        raise WriteError(
+            f"{error}; a checkpoint takes {size(checkpoint_bytes(run))}, the last good one is "
+            f"{good[-1] if good else 'none yet'}; make room, then go on with --resume-checkpoint-path latest"
+        ) from error
     for path in numbered(run.folder, pattern)[: -run.settings.KEEP_LAST_N]:
         path.unlink()
     return run.folder / name
+
+
+def checkpoint_bytes(run: Run) -> int:
+    """About what a checkpoint takes: the weights, two moments of those that are trained, and their average."""
+    trained = sum(p.nbytes for p in run.model.parameters() if p.requires_grad)
+    averaged = trained if run.settings.EMA_DECAY is not None else 0
+    return sum(p.nbytes for p in run.model.parameters()) + 2 * trained + averaged
+
+
+def check_room(run: Run) -> None:
+    """Raises UserError where the disk has no room for a checkpoint and best/; says where it may get tight."""
+    free, one = free_bytes(run.folder), checkpoint_bytes(run)
+    if free < 2 * one:
+        raise UserError(
+            f"{run.folder} needs {size(2 * one)} for a checkpoint and best/, {size(free)} are free; make room, or name "
+            "a CHECKPOINT_DIR on another disk"
+        )
+    most = (2 * run.settings.KEEP_LAST_N + 2) * one  # of each kind, and while one is replaced
+    if free < most:
+        print(f"note         {run.folder} may take {size(most)}, {size(free)} are free: lower KEEP_LAST_N or make room")
 
 
 def restore(run: Run, resumed: Resumed) -> None:

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from basics.cache_file import CacheFile, size
+from basics.cache_file import CacheFile
 from basics.devices import autocast
+from basics.disk import size
 from basics.settings import Settings
+from basics.workers import end_with_parent, num_workers
 from dataset import SplitPictures
 from networks.encoder import VisionEncoder, describe_encoder, token_shape
 
@@ -113,7 +115,8 @@ def encode(
     loader = DataLoader(
         Views(pictures, done),
         BATCH,
-        num_workers=workers,
+        num_workers=num_workers(workers),
+        worker_init_fn=end_with_parent,
         collate_fn=same_batch,  # type: ignore[arg-type]  # torch expects a list, but __getitems__ gives a batch
         generator=torch.Generator(),  # its own: dropout must not depend on whether the file was there
     )

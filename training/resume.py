@@ -2,7 +2,8 @@
 
 resumed = find_resumed(settings)                      # None for a fresh run
 settings = settings_for_resume(settings, resumed)     # the checkpoint's architecture, today's other settings
-folder = choose_folder(settings, resumed)
+folder = run_folder(settings, resumed)
+check_folder(folder, resumed)                         # once it is locked
 """
 
 from dataclasses import dataclass
@@ -50,10 +51,14 @@ def find_resume_path(settings: Settings) -> Path | None:
     return max(newest, key=lambda path: path.stat().st_mtime)
 
 
-def choose_folder(settings: Settings, resumed: Resumed | None) -> Path:
-    """The run's folder. Raises UserError where an older run's files would be overwritten."""
+def run_folder(settings: Settings, resumed: Resumed | None) -> Path:
+    """That of RUN_NAME, of the checkpoint, or one named by the time."""
     name = settings.RUN_NAME or f"{settings.DATASET}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = resumed.path.parent if resumed and settings.RUN_NAME is None else Path(settings.CHECKPOINT_DIR) / name
+    return resumed.path.parent if resumed and settings.RUN_NAME is None else Path(settings.CHECKPOINT_DIR) / name
+
+
+def check_folder(folder: Path, resumed: Resumed | None) -> None:
+    """Raises UserError where an older run's files would be overwritten."""
     steps = numbered(folder, STEP_FILE)
     if resumed and folder.resolve() == resumed.path.parent.resolve():
         if steps and number_of(steps[-1]) > resumed.checkpoint["global_step"]:
@@ -61,7 +66,7 @@ def choose_folder(settings: Settings, resumed: Resumed | None) -> Path:
                 f"{folder} goes on after {resumed.path.name} ({steps[-1].name}); resume the latest, or branch off "
                 "with another --run-name"
             )
-        return folder
+        return
     there = [*steps, *folder.glob("log.jsonl")]
     if resumed is None:  # a branch that came to nothing has left the best/ it brought along
         there += folder.glob("best")
@@ -70,7 +75,6 @@ def choose_folder(settings: Settings, resumed: Resumed | None) -> Path:
             f"{folder} already holds a run ({there[0].name}); take another --run-name, or continue it with "
             "--resume-checkpoint-path latest if it has checkpoints"
         )
-    return folder
 
 
 def number_of(path: Path) -> int:

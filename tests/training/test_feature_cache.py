@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import tiny_settings, tiny_tokenizer
 from torch.utils.data import DataLoader
 
-from basics import cache_file
+from basics import cache_file, disk
 from basics.errors import UserError
 from dataset import ImageTextDataset, SplitPictures
 from networks.encoders import load_encoder
@@ -126,7 +126,7 @@ def test_a_stopped_build_goes_on_where_it_was(data, monkeypatch):
 
 
 def test_a_disk_too_small_is_said_before_the_work(data, monkeypatch):
-    monkeypatch.setattr(cache_file.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(UserError, match="needs .* free"):
         cache(*make(data))
 
