@@ -17,6 +17,7 @@ from pathlib import Path
 from basics.errors import UserError, run_script
 from basics.files import write_atomically
 from basics.settings import constants
+from basics.text import json_text
 from captioner.places import check_place, newest_best
 from scoring.request import Request, add_flags, read_request
 from sources.pictures import split_pictures
@@ -53,7 +54,7 @@ def evaluate_and_print(checkpoint: str, request: Request, meteor: bool, spice: b
 
     device = pick_device(request.device)
     from captioner.any_captioner import load_trained  # and transformers takes seconds: after the device
-    from scoring.evaluation import evaluate_files, evaluation_record, json_text
+    from scoring.evaluation import evaluate_files, evaluation_record
     from scoring.evaluation_report import format_captioned, format_evaluation, format_left_out
     from scoring.extra_scores import add_extra_scores
 

@@ -5,6 +5,7 @@ if __name__ == "__main__":
 """
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -26,6 +27,8 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
     Where whoever reads the output has gone (`| head -1`), quietly: 141.
     """
     starting.over()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files go out as they came, or escaped
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     argv = [flag for flag in sys.argv[1:] if flag != "--debug"]
     debug = len(argv) < len(sys.argv) - 1
     try:

@@ -7,7 +7,6 @@ failed = write_captions(rows, form, arguments.output, len(paths))              #
 import contextlib
 import csv
 import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TextIO
 
 from basics.errors import UserError
 from basics.files import atomic_file
+from basics.text import json_text, one_line, utf8_only
 from captioner.picture_files import Found
 
 Write = Callable[[str], None]
@@ -38,7 +38,8 @@ def bare_text(found: Found) -> str:
 
 
 def named_text(found: Found) -> str:
-    return "".join(f"{found.path}\t{caption}\n" for caption, _ in found.captions)
+    """A line break in a name is written \\n; bytes of a name that are no UTF-8 stay as they are."""
+    return "".join(f"{one_line(str(found.path))}\t{caption}\n" for caption, _ in found.captions)
 
 
 def as_json(found: Found) -> str:
@@ -47,7 +48,7 @@ def as_json(found: Found) -> str:
         "captions": [text for text, _ in found.captions],
         "scores": [round(caption.score, 4) for _, caption in found.captions],
     }
-    return "\n" + json.dumps([content], indent=2, ensure_ascii=False)[2:-2]  # as within an array
+    return "\n" + json_text([content])[2:-3]  # as within an array
 
 
 def as_table(found: Found) -> str:
@@ -55,7 +56,7 @@ def as_table(found: Found) -> str:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     for rank, (text, caption) in enumerate(found.captions, 1):
-        writer.writerow([found.path, rank, text, round(caption.score, 4)])
+        writer.writerow([utf8_only(str(found.path)), rank, text, round(caption.score, 4)])
     return table.getvalue()
 
 
@@ -99,7 +100,7 @@ def write_captions(
             for found in rows:
                 if found.error is not None:
                     failed += 1
-                    say(f"error: {found.error}\n", sys.stderr)
+                    say(f"error: {one_line(found.error)}\n", sys.stderr)
                     continue
                 write((form.between if good else form.head) + form.row(found))
                 good += 1
@@ -124,7 +125,7 @@ def destination(output: str | None, say: Say) -> Iterator[Write]:
     with atomic_file(Path(output).expanduser()) as file:
 
         def write(text: str) -> None:
-            file.write(text.encode("utf-8"))
+            file.write(text.encode("utf-8", "surrogateescape"))
             file.flush()
 
         yield write

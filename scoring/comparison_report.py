@@ -4,12 +4,12 @@ from pathlib import Path
 from statistics import median
 
 from basics.files import write_atomically
+from basics.text import json_text
 from basics.timing import median_and_range, number
 from captioner.places import members
 from scoring.collapse import collapse_warnings, format_collapse
 from scoring.comparison import Comparison, Outcome, compare_captioners, comparison_record, owner_of_data
 from scoring.costs import measure_costs
-from scoring.evaluation import json_text
 from scoring.evaluation_report import format_left_out
 from scoring.request import Request
 from sources.pictures import spread

@@ -173,7 +173,3 @@ def picture_records(evaluation: Evaluation) -> list[dict]:
         }
         for i, (path, row, (text, caption)) in enumerate(zip(pictures.paths, pictures.references, evaluation.captions))
     ]
-
-
-def json_text(content: dict) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -14,6 +14,7 @@ from basics.devices import autocast, pick_device, pick_precision
 from basics.errors import UserError
 from basics.files import write_atomically
 from basics.settings import Settings
+from basics.text import json_text
 from captioner.folder import Captioner, captioner_config, captioner_from_checkpoint, load_captioner, save_captioner
 from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.examine import better_than_teacher, check_teacher
@@ -29,7 +30,7 @@ from networks.encoder import ImageProcessor, describe_encoder, token_shape
 from networks.encoders import load_encoder
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, format_collapse, measure_collapse, too_few
-from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record, json_text
+from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record
 from scoring.evaluation_report import format_evaluation
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing

@@ -82,7 +82,7 @@ def test_every_script_that_captions_takes_an_ensemble(trained, monkeypatch):
     result = call(evaluate.main, "--compare", "checkpoints/a/best", both, cwd=trained)
     assert result.returncode == 0 and "warning: the memory" not in result.stderr
     [sides] = [line.split() for line in result.stdout.splitlines() if line.startswith("cost")]
-    assert sides[1:3] == ["a", "a+b"]
+    assert sides[1:3] == ["A", "B"]
     [weights] = [line.split()[4:] for line in result.stdout.splitlines() if line.startswith("weights on disk")]
     assert float(weights[2]) == pytest.approx(2, abs=0.1)
 
