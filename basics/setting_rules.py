@@ -9,8 +9,11 @@ import re
 from pathlib import Path
 from typing import Any, Protocol
 
+from basics.disk import size
 from basics.hub_files import is_path
 from basics.setting_schema import SCHEMA
+
+BYTES_A_PARAMETER = 16  # of training one: itself, its gradient and two moments
 
 
 class NoSetting(AttributeError):
@@ -30,6 +33,7 @@ def find_problems(settings: Values) -> list[str]:
     """
     rules = (
         range_problems,
+        memory_problems,
         split_problems,
         encoder_problems,
         criterion_problems,
@@ -55,6 +59,25 @@ def range_problems(settings: Values) -> list[str]:
         problems += [f"{name} must be {broken}, got {value}" for broken in setting.broken_bounds(value)]
         if (divisor := setting.multiple_of) and (size := getattr(settings, divisor, 0)) >= 1 and value % size:
             problems.append(f"{name} ({value}) must be a multiple of {divisor} ({size})")
+    return problems
+
+
+def memory_problems(settings: Values) -> list[str]:
+    """Whether what is built from nothing could be trained in this machine's memory at all."""
+    if not hasattr(os, "sysconf") or settings.FINETUNE_FROM or settings.RESUME_CHECKPOINT_PATH:
+        return []
+    memory, problems = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), []
+    width, inner = settings.DECODER_EMBED_DIM, settings.DECODER_FF_DIM
+    parts = {"DECODER": settings.VOCAB_SIZE * width + settings.DECODER_LAYERS * (8 * width**2 + 2 * width * inner)}
+    if settings.ENCODER_MODEL_NAME == "scratch":
+        parts["SCRATCH"] = settings.SCRATCH_LAYERS * 12 * settings.SCRATCH_EMBED_DIM**2
+    for name, parameters in parts.items():
+        needed = parameters * BYTES_A_PARAMETER
+        if needed > memory:
+            problems.append(
+                f"{name}_LAYERS and its widths make {parameters / 1e9:,.1f} billion parameters, which take "
+                f"{size(needed)} to train; this machine has {size(memory)}"
+            )
     return problems
 
 

@@ -4,12 +4,15 @@ import operator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+MOST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Setting:
     """A setting's type, as an annotation would have it, and bounds where it is a number.
 
-    multiple_of names the setting that must divide it.
+    multiple_of names the setting that must divide it. A number without a bound above has MOST: what no run needs, and
+    libraries still count with.
     """
 
     type: Any
@@ -24,7 +27,7 @@ class Setting:
         bounds = (
             ("at least", self.at_least, operator.ge),
             ("above", self.above, operator.gt),
-            ("at most", self.at_most, operator.le),
+            ("at most", MOST if self.at_most is None and self.below is None else self.at_most, operator.le),
             ("below", self.below, operator.lt),
         )
         return [f"{words} {bound}" for words, bound, holds in bounds if bound is not None and not holds(value, bound)]
@@ -39,38 +42,38 @@ SCHEMA: dict[str, Setting] = {
     "VAL_FRACTION": Setting(float, at_least=0, at_most=0.5),
     "TEST_FRACTION": Setting(float, at_least=0, at_most=0.5),
     "BAD_IMAGE_LIMIT": Setting(float, at_least=0, at_most=1),
-    "SHAPES_NUM_IMAGES": Setting(int, at_least=20),
+    "SHAPES_NUM_IMAGES": Setting(int, at_least=20, at_most=1_000_000),
     # Tokenizer
     "TOKENIZER": Setting(Literal["bpe", "teacher"]),
     "VOCAB_PATH": Setting(str),
     "MERGES_PATH": Setting(str),
-    "VOCAB_SIZE": Setting(int, at_least=260),
+    "VOCAB_SIZE": Setting(int, at_least=260, at_most=1_000_000),
     "MIN_FREQUENCY": Setting(int, at_least=1),
     "LOWERCASE": Setting(bool),
-    "MAX_SEQ_LEN": Setting(int, at_least=4),
+    "MAX_SEQ_LEN": Setting(int, at_least=4, at_most=4096),
     # Loading
     "NUM_WORKERS": Setting(int, at_least=0),
     "GROUP_CAPTIONS": Setting(bool),
     "AUGMENT": Setting(bool),
     "AUGMENT_MIRROR": Setting(bool),
     "CACHE_FEATURES": Setting(bool),
-    "AUGMENT_VIEWS": Setting(int, at_least=1),
+    "AUGMENT_VIEWS": Setting(int, at_least=1, at_most=1000),
     # Encoder
     "ENCODER_MODEL_NAME": Setting(str),
     "ENCODER_TRAINABLE": Setting(int | Literal["none", "all"], at_least=1),
     "ENCODER_LEARNING_RATE": Setting(float | None, above=0),
-    "ENCODER_IMAGE_SIZE": Setting(int | None, at_least=1),
-    "SCRATCH_IMAGE_SIZE": Setting(int, at_least=1, multiple_of="SCRATCH_PATCH_SIZE"),
-    "SCRATCH_PATCH_SIZE": Setting(int, at_least=1),
-    "SCRATCH_EMBED_DIM": Setting(int, at_least=1, multiple_of="SCRATCH_HEADS"),
-    "SCRATCH_LAYERS": Setting(int, at_least=1),
-    "SCRATCH_HEADS": Setting(int, at_least=1),
+    "ENCODER_IMAGE_SIZE": Setting(int | None, at_least=1, at_most=4096),
+    "SCRATCH_IMAGE_SIZE": Setting(int, at_least=1, at_most=4096, multiple_of="SCRATCH_PATCH_SIZE"),
+    "SCRATCH_PATCH_SIZE": Setting(int, at_least=1, at_most=4096),
+    "SCRATCH_EMBED_DIM": Setting(int, at_least=1, at_most=65_536, multiple_of="SCRATCH_HEADS"),
+    "SCRATCH_LAYERS": Setting(int, at_least=1, at_most=1000),
+    "SCRATCH_HEADS": Setting(int, at_least=1, at_most=1024),
     # Decoder
     "DECODER": Setting(str),
-    "DECODER_EMBED_DIM": Setting(int, at_least=1, multiple_of="DECODER_HEADS"),
-    "DECODER_HEADS": Setting(int, at_least=1),
-    "DECODER_LAYERS": Setting(int, at_least=1),
-    "DECODER_FF_DIM": Setting(int, at_least=1),
+    "DECODER_EMBED_DIM": Setting(int, at_least=1, at_most=65_536, multiple_of="DECODER_HEADS"),
+    "DECODER_HEADS": Setting(int, at_least=1, at_most=1024),
+    "DECODER_LAYERS": Setting(int, at_least=1, at_most=1000),
+    "DECODER_FF_DIM": Setting(int, at_least=1, at_most=262_144),
     "DECODER_DROPOUT": Setting(float, at_least=0, below=1),
     # Training
     "TASK": Setting(str),
@@ -89,11 +92,11 @@ SCHEMA: dict[str, Setting] = {
     "LABEL_SMOOTHING": Setting(float, at_least=0, below=1),
     "PRECISION": Setting(Literal["auto", "fp32", "bf16", "fp16"]),
     "DEVICE": Setting(str | None),
-    "SEED": Setting(int, at_least=0, at_most=2**31 - 1),
+    "SEED": Setting(int, at_least=0),
     # Self-critical training, after NUM_EPOCHS of cross-entropy
     "SCST_EPOCHS": Setting(int, at_least=0),
     "SCST_LEARNING_RATE": Setting(float, above=0),
-    "SCST_SAMPLES": Setting(int, at_least=2),
+    "SCST_SAMPLES": Setting(int, at_least=2, at_most=1000),
     "SCST_SAMPLING": Setting(Literal["sample", "beam"]),
     "SCST_BASELINE": Setting(Literal["samples", "greedy"]),
     # Distillation, while cross-entropy is trained
@@ -104,7 +107,7 @@ SCHEMA: dict[str, Setting] = {
     "DISTILL_TOP_K": Setting(int, at_least=1),
     "DISTILL_CACHE": Setting(bool),
     "DISTILL_CAPTIONS": Setting(float, at_least=0, at_most=1),
-    "DISTILL_BEAMS": Setting(int, at_least=1),
+    "DISTILL_BEAMS": Setting(int, at_least=1, at_most=1000),
     "DISTILL_FEATURES": Setting(str | None),
     "DISTILL_FEATURE_WEIGHT": Setting(float, above=0),
     # Validation
@@ -122,7 +125,7 @@ SCHEMA: dict[str, Setting] = {
     "CHECKPOINT_EVERY_STEPS": Setting(int | None, at_least=1),
     "KEEP_LAST_N": Setting(int, at_least=1),
     # Captions (inference.py has a flag for each)
-    "BEAM_SIZE": Setting(int, at_least=1),
+    "BEAM_SIZE": Setting(int, at_least=1, at_most=1000),
     "LENGTH_PENALTY": Setting(float, at_least=0),
     "TEMPERATURE": Setting(float, at_least=0),
     "TOP_K": Setting(int, at_least=0),

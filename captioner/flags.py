@@ -35,6 +35,6 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
 def search_options(flags: DecodingFlags, own: DecodingOptions, batch_size: int) -> DecodingOptions:
     """The flags over the captioner's own options. Raises UserError where they make no sense."""
     options = flags.over(own)
-    if problems := options.problems() + ["--batch-size must be 1 or more"] * (batch_size < 1):
+    if problems := options.problems() + ["--batch-size must be 1 to 10,000"] * (not 1 <= batch_size <= 10_000):
         raise UserError("; ".join(problems))
     return options

@@ -10,6 +10,8 @@ from math import inf
 from typing import TypeVar
 
 T = TypeVar("T")
+MOST_AT_ONCE = 1000  # beams or captions of a picture
+LARGEST_SEED = 2**63 - 1  # that PyTorch takes
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class DecodingOptions:
             problems.append(f"top-p must be above 0 and at most 1, top-k 0 or more, got {self.top_p} and {self.top_k}")
         if not 0 <= self.length_penalty < inf:
             problems.append(f"length penalty must be 0 or above, got {self.length_penalty}")
-        if min(self.beam_size, self.num_captions) < 1:
-            problems.append("beam and number of captions must be 1 or more")
+        if not (1 <= self.beam_size <= MOST_AT_ONCE and 1 <= self.num_captions <= MOST_AT_ONCE):
+            problems.append(f"beam and number of captions must be 1 to {MOST_AT_ONCE:,}")
+        if self.seed is not None and not 0 <= self.seed <= LARGEST_SEED:
+            problems.append(f"the seed must be 0 to {LARGEST_SEED:,}, got {self.seed}")
         return problems
 
 

@@ -1,6 +1,8 @@
 """Settings: constants < preset < flags, checked once, every problem reported."""
 
+import re
 import sys
+import typing
 
 import pytest
 import yaml
@@ -185,3 +187,18 @@ def test_a_wrong_flag_is_one_message_without_a_traceback(tmp_path, monkeypatch, 
         and errors == "error: cannot start: unknown setting BATCHSIZE, did you mean BATCH_SIZE?\n"
     )
     assert list(tmp_path.iterdir()) == []  # nothing was started
+
+
+def test_no_number_is_too_large_to_be_refused():
+    numbers = {name for name, setting in SCHEMA.items() if int in (setting.type, *typing.get_args(setting.type))}
+    message = problems(*(part for name in numbers for part in (f"--{name.lower().replace('_', '-')}", "9" * 30)))
+    for name in numbers:
+        assert re.search(rf"{name} must be (at most|below) \d", message), name
+
+
+def test_a_model_that_no_memory_of_this_machine_holds_is_refused_before_it_is_built():
+    message = problems("--decoder-embed-dim", "65536", "--decoder-layers", "1000", "--decoder-heads", "8")
+    assert re.search(
+        r"DECODER_LAYERS and its widths make [\d,.]+ billion parameters, which take .*; this machine", message
+    )
+    assert "SCRATCH_LAYERS and its widths" in problems("--scratch-embed-dim", "65536", "--scratch-layers", "1000")

@@ -243,7 +243,7 @@ def test_memory_that_cannot_be_measured_is_a_dash_and_a_reason(made, monkeypatch
         (["--compare", "good/best", "gone/new/best"], "there is no gone/new/best; expected a best/ folder"),
         (["--data-dir", "gone"], "there is no data in gone"),
         (["--data-dir", "raw", "--split", "val"], "has the splits test"),
-        (["--data-dir", "raw", "--split", "test", "--beam", "0"], "must be 1 or more"),
+        (["--data-dir", "raw", "--split", "test", "--beam", "0"], "must be 1 to 1,000"),
     ],
 )
 def test_mistakes_are_user_errors_before_anything_is_captioned(quick, arguments, message):

@@ -201,7 +201,7 @@ def test_where_no_picture_can_be_read_the_first_reason_is_said(made, tmp_path):
         (["--checkpoint", "good", "--data-dir", "gone"], "there is no data in gone"),
         (["--checkpoint", "gone", "--data-dir", "raw"], "there is no gone"),
         (["--data-dir", "raw"], "no trained captioner"),
-        (["--checkpoint", "good", "--data-dir", "raw", "--split", "test", "--beam", "0"], "must be 1 or more"),
+        (["--checkpoint", "good", "--data-dir", "raw", "--split", "test", "--beam", "0"], "must be 1 to 1,000"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
