@@ -129,9 +129,13 @@ class CaptionTokenizer:
 
     def save(self, vocab_path: Path, merges_path: Path) -> None:
         """Write vocab.json and merges.txt in the form that Hugging Face's byte-level BPE tokenizers read."""
-        lines = [WORDPIECE] if self.merges is None else ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
-        write_atomically(merges_path, "\n".join(lines) + "\n")
+        write_atomically(merges_path, self.merges_text)
         write_atomically(vocab_path, json.dumps(self.vocab, ensure_ascii=False))
+
+    @property
+    def merges_text(self) -> str:
+        lines = [WORDPIECE] if self.merges is None else ["#version: 0.2", *(" ".join(pair) for pair in self.merges)]
+        return "\n".join(lines) + "\n"
 
     @classmethod
     def load(cls, vocab_path: Path, merges_path: Path, lowercase: bool) -> "CaptionTokenizer":
@@ -183,7 +187,10 @@ def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lo
 
 
 def build_tokenizer(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
-    """Load the BPE at the configured paths, or train it on the training captions and save it there."""
+    """Load the BPE at the configured paths, or train it on the training captions and save it there.
+
+    Where a crash has left merges.txt without vocab.json, the same training completes the pair.
+    """
     vocab_path, merges_path = settings.vocab_path, settings.merges_path
     present = [path for path in (vocab_path, merges_path) if path.is_file()]
     if len(present) == 2:
@@ -194,11 +201,11 @@ def build_tokenizer(settings: Settings, training_captions: list[str]) -> Caption
                 f"delete it and {merges_path} to train again, or set VOCAB_PATH and MERGES_PATH"
             )
         return tokenizer
-    if len(present) == 1:
+    tokenizer = train_tokenizer(training_captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
+    if present and not (present == [merges_path] and merges_path.read_text(encoding="utf-8") == tokenizer.merges_text):
         raise UserError(
             f"found {present[0]} but not its partner among {vocab_path} and {merges_path}; "
             "put the missing file there, or delete both to train again"
         )
-    tokenizer = train_tokenizer(training_captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
     tokenizer.save(vocab_path, merges_path)
     return tokenizer

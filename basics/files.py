@@ -25,10 +25,10 @@ STREAMS = {"stdin": "0", "stdout": "1", "stderr": "2"}
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, buffering: int = -1) -> Iterator[BinaryIO]:
     """A file to write that replaces path when all went well; a crash at any moment leaves the old file or the new.
 
-    Raises WriteError where the disk is full or fails.
+    buffering is open()'s. Raises WriteError where the disk is full or fails.
     """
     path = Path(path)
     if is_special(path):
@@ -40,7 +40,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     temporary = beside(path, unfinished())
     try:
         with writing(path):
-            with open(temporary, "wb") as file:
+            with open(temporary, "wb", buffering) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
+from basics.disk import writing
 from basics.errors import UserError
 from basics.files import atomic_file
 from basics.text import json_text, one_line, utf8_only
@@ -122,10 +123,25 @@ def destination(output: str | None, say: Say) -> Iterator[Write]:
     if not output:
         yield lambda text: say(text, sys.stdout)
         return
-    with atomic_file(Path(output).expanduser()) as file:
+    path = Path(output).expanduser()
+    with atomic_file(path, buffering=0) as file:
 
         def write(text: str) -> None:
-            file.write(text.encode("utf-8", "surrogateescape"))
-            file.flush()
+            with writing(path):
+                write_whole(file, text.encode("utf-8", "surrogateescape"))
 
         yield write
+
+
+def write_whole(file: BinaryIO, content: bytes) -> None:
+    """All of it at once, or none: what a full disk has cut short is taken back, and the file stays as it was."""
+    start, left = file.tell() if file.seekable() else None, memoryview(content)
+    try:
+        while left:
+            left = left[file.write(left) :]
+        file.flush()
+    except OSError:
+        if start is not None:
+            file.seek(start)
+            file.truncate()
+        raise
