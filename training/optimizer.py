@@ -59,7 +59,16 @@ def restore_optimizer(
     """
     fresh = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(optimizer_state)
+    check_moments(optimizer)
     scheduler.load_state_dict(scheduler_state)
     scheduler.base_lrs = [group["initial_lr"] for group in fresh]
     for group, values, schedule in zip(optimizer.param_groups, fresh, scheduler.lr_lambdas):
         group.update(values, lr=values["initial_lr"] * schedule(scheduler.last_epoch))
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError for moments that are not of the parameter's shape, which the next step would stumble over."""
+    for parameter, state in optimizer.state.items():
+        shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
+        if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+            raise ValueError("the optimizer's moments are not those of its parameters")
