@@ -9,7 +9,6 @@ Exported captioners have a copy of this file: it needs nothing but Python.
 """
 
 import json
-import math
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ class Number:
 
     def holds(self, value: object) -> bool:
         kinds = (int,) if self.kind is int else (int, float)
-        return is_a(value, kinds) and math.isfinite(value) and self.at_least <= value <= self.at_most  # type: ignore
+        return is_a(value, kinds) and self.at_least <= value <= self.at_most  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,18 @@ NAMES = {
 
 
 def json_of(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError that names the file."""
-    try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is no JSON ({error})") from error
+    """The content of a JSON file. Raises ValueError that names it."""
+    return parse_json(path.read_bytes(), path.name)
 
 
-def parse_json(text: str) -> Any:
-    """json.loads(), with ValueError for all that it can raise."""
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The same of what has been read."""
     try:
-        return json.loads(text)
+        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(f"{where} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON: {error}") from error
 
 
 def check(value: Any, pattern: Any, where: str) -> None:

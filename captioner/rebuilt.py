@@ -91,7 +91,7 @@ def check_settings(description: Description) -> None:
     said = {name.upper(): value for name, value in description.architecture.items()}
     said["MAX_SEQ_LEN"] = said.get("DECODER_MAX_SEQ_LEN")
     if description.settings.get("ENCODER_MODEL_NAME") == "scratch":
-        config = parse_json(description.encoder_files["config.json"])
+        config = parse_json(description.encoder_files["config.json"], "encoder/config.json")
         said |= {name: config.get(theirs) for name, theirs in SCRATCH.items()}
     for name in ARCHITECTURE:
         ours, theirs = description.settings.get(name), said.get(name)

@@ -170,7 +170,7 @@ def read_encoder(files: dict[str, str]) -> tuple[Callable[[], VisionEncoder], Im
 def check_encoder_files(files: dict[str, str]) -> None:
     """Raises ValueError for numbers that no encoder has: they would become memory before anything is compared."""
     for name, text in files.items():
-        content = parse_json(text)
+        content = parse_json(text, f"encoder/{name}")
         check(content, CONFIG if name == "config.json" else PREPROCESSING, f"encoder/{name}")
         check_numbers(content, LARGEST_NUMBER if name == "config.json" else LARGEST_SIDE, f"encoder/{name}")
 

@@ -20,6 +20,7 @@ M = TypeVar("M", bound=nn.Module)
 UNSTORED_PARTS = 100  # parameters and buffers that are made with a model and not stored: poolers, constants
 UNSTORED_BYTES = 2**26  # of buffers that are made with a model and not stored
 PARTS_A_TENSOR = 10  # modules there may be for each stored tensor: containers, activations, dropout
+DRAWING = ("uniform_", "normal_", "erfinv_")  # methods of tensors
 
 
 def rebuild(make: Callable[[], M], weights: dict[str, Tensor]) -> M:
@@ -27,8 +28,8 @@ def rebuild(make: Callable[[], M], weights: dict[str, Tensor]) -> M:
 
     It is made twice: first without memory, to be compared with the weights, then in earnest, as constants are computed.
     """
-    with no_init_weights():
-        check_described(make, weights)
+    check_described(make, weights)
+    with without_random_numbers():
         model = make()
     model.load_state_dict(weights)
     return model
@@ -38,7 +39,7 @@ def check_described(make: Callable[[], nn.Module], weights: dict[str, Tensor]) -
     """Raises ValueError unless what make() makes has tensors of just these names, shapes and kinds."""
     for name, tensor in weights.items():
         check_stored(name, tensor)
-    with no_init_weights(), torch.device("meta"), no_more_than(len(weights)):
+    with without_random_numbers(), torch.device("meta"), no_more_than(len(weights)):
         model = make()
     described = model.state_dict()
     for names, what in (
@@ -58,11 +59,32 @@ def check_described(make: Callable[[], nn.Module], weights: dict[str, Tensor]) -
 def check_stored(name: str, tensor: Tensor) -> None:
     """Raises ValueError for a tensor that claims more numbers than the file holds, and for numbers that are none."""
     dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not dense or tensor.nbytes > tensor.untyped_storage().nbytes():
+    if not dense or end_of(tensor) > tensor.untyped_storage().nbytes():
         raise ValueError(f"{name} is stored in another way than train.py does")
     # the sum is quick; where it overflows, each number is looked at
     if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
         raise ValueError(f"{name} holds numbers that are not finite (NaN or infinity)")
+
+
+def end_of(tensor: Tensor) -> int:
+    """Bytes of storage that it takes, if its numbers lie one after the other."""
+    return int(tensor.storage_offset()) * tensor.element_size() + int(tensor.nbytes)
+
+
+@contextlib.contextmanager
+def without_random_numbers() -> Iterator[None]:
+    """Within, weights are what memory holds: drawing them takes the most of making a model. timm draws them itself.
+
+    What is drawn all the same leaves the random numbers outside alone.
+    """
+    for name in DRAWING:
+        setattr(torch.Tensor, name, lambda tensor, *_, **__: tensor)  # before its base's own
+    try:
+        with no_init_weights(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for name in DRAWING:
+            delattr(torch.Tensor, name)
 
 
 @contextlib.contextmanager

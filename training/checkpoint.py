@@ -146,8 +146,8 @@ def restore_rng(state: dict) -> None:
     if torch.backends.mps.is_available() and state.get("mps") is not None:  # older checkpoints lack it
         torch.mps.set_rng_state(state["mps"])
     name, keys, position, *rest = state["numpy"]
-    if len(keys) != MT_SIZE or not 0 <= position <= MT_SIZE:  # numpy would read past its end
-        raise ValueError(f"the state of numpy's generator is none: {len(keys)} keys, position {position}")
+    if keys.shape != (MT_SIZE,) or not 0 <= position <= MT_SIZE:  # numpy would read past its end
+        raise ValueError(f"the state of numpy's generator is none: {list(keys.shape)} keys, position {position}")
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

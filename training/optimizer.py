@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from basics.settings import Settings
 from networks.parameters import ParameterGroup
+from networks.rebuild import check_stored
 
 Schedule = Callable[[int, int], float]  # optimizer step, steps of an epoch -> share of the peak learning rate
 
@@ -67,8 +68,11 @@ def restore_optimizer(
 
 
 def check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Raises ValueError for moments that are not of the parameter's shape, which the next step would stumble over."""
+    """Raises ValueError for moments that are not like their parameter: the fused step would write past their end."""
     for parameter, state in optimizer.state.items():
-        shapes = {name: getattr(value, "shape", None) for name, value in state.items()}
-        if shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
-            raise ValueError("the optimizer's moments are not those of its parameters")
+        like = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter) | {"step": torch.zeros(())}
+        for name, expected in like.items():
+            found = state.get(name) if isinstance(state, dict) else None
+            if not isinstance(found, torch.Tensor) or (found.shape, found.dtype) != (expected.shape, expected.dtype):
+                raise ValueError(f"the optimizer's {name} is not that of its parameter")
+            check_stored(f"the optimizer's {name}", found.cpu())

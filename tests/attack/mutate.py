@@ -1,7 +1,7 @@
 """Mutants of what is read from files: of JSON-like values and of bytes. Pure: the same random.Random, the same mutants.
 
-    path, mutant = mutate_value(rng, json.loads(text))      # another type, a huge number, a lost or a strange name
-    how, mutant = mutate_bytes(rng, file.read_bytes())      # flipped, cut, inserted, repeated, zeroed
+path, mutant = mutate_value(rng, json.loads(text))      # another type, a huge number, a lost or a strange name
+how, mutant = mutate_bytes(rng, file.read_bytes())      # flipped, cut, inserted, repeated, zeroed
 """
 
 import random
