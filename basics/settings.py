@@ -103,7 +103,7 @@ def up_to_date(stored: dict[str, Any]) -> dict[str, Any]:
 def stored_value(name: str, value: Any) -> Any:
     if not isinstance(name, str):
         raise ValueError(f"settings must have names, got {name!r}")
-    if name not in SCHEMA:
+    if name not in SCHEMA or name == "DATASET" and isinstance(value, str):  # it may be of a form that is not here
         return value
     try:
         value = read_value(name, value)

@@ -68,7 +68,7 @@ def check(value: Any, pattern: Any, where: str) -> None:
     elif isinstance(pattern, Each) and is_a(value, (dict,)):
         for name, item in value.items():
             check(name, str, f"a name in {where}")
-            check(item, pattern.pattern, f"{where}: {name}")
+            check(item, pattern.pattern, f"{where}: {short(name)}")
     elif isinstance(pattern, list) and is_a(value, (list, tuple)):
         for number, item in enumerate(value):
             check(item, pattern[0], f"{where}[{number}]")
@@ -121,6 +121,11 @@ def describe(pattern: Any) -> str:
     if isinstance(pattern, type):
         return NAMES.get(pattern, f"a {pattern.__name__}")
     return "none" if pattern is None else "a list" if isinstance(pattern, list) else "a mapping"
+
+
+def short(name: str) -> str:
+    """A name of a file's own, which may be anything, for a line."""
+    return name if name.isidentifier() and len(name) < 100 else reprlib.repr(name)
 
 
 def shown(value: Any) -> str:

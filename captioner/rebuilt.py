@@ -2,7 +2,7 @@
 
 description = Description(architecture, encoder_files, settings)
 model, image_processor = rebuild_model(path, description, weights, tokenizer)
-check_description(path, description, weights)       # only asks whether they belong together
+check_description(path, description, weights)       # only asks whether training could go on
 """
 
 from collections.abc import Callable
@@ -64,11 +64,25 @@ def rebuild_model(
 
 
 def check_description(path: Path, description: Description, weights: dict[str, Tensor]) -> None:
-    """Raises UserError where the description and the weights are not of one model; nothing is built."""
+    """Raises UserError where training could not go on with the weights and what its settings build; builds nothing."""
     try:
         check_described(read_description(description)[0], weights)
+        config = parse_json(description.encoder_files["config.json"], "encoder/config.json")
     except Exception as error:  # as above
         raise UserError(misfit(path, error)) from error
+    scratch = description.settings.get("ENCODER_MODEL_NAME") == "scratch"
+    encoder = {name: config.get(theirs) for name, theirs in SCRATCH.items()} if scratch else {}
+    check_settings(path, description.architecture | encoder, description.settings)
+
+
+def check_settings(path: Path, sizes: dict, settings: dict[str, Any]) -> None:
+    """Raises UserError where the settings, by which training builds a model, say other sizes than it has."""
+    said = {name.upper(): value for name, value in sizes.items()}
+    said["MAX_SEQ_LEN"] = said.get("DECODER_MAX_SEQ_LEN")
+    for name in ARCHITECTURE:
+        ours, theirs = settings.get(name), said.get(name)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise UserError(f"{path} is damaged: {name} is {ours!r} in its settings, {theirs!r} in its architecture")
 
 
 def misfit(path: Path, error: Exception) -> str:
@@ -82,21 +96,7 @@ def read_description(description: Description) -> tuple[Callable[[], ImageToText
     check(architecture, DESCRIBED, "architecture")
     check(description.encoder_files, {"config.json": str, "preprocessor_config.json?": str}, "encoder/")
     make_encoder, image_processor = read_encoder(description.encoder_files)
-    check_settings(description)
     return lambda: ImageToTextModel(make_encoder(), **architecture), image_processor
-
-
-def check_settings(description: Description) -> None:
-    """Raises ValueError where the settings, by which training would build the model, say another thing of it."""
-    said = {name.upper(): value for name, value in description.architecture.items()}
-    said["MAX_SEQ_LEN"] = said.get("DECODER_MAX_SEQ_LEN")
-    if description.settings.get("ENCODER_MODEL_NAME") == "scratch":
-        config = parse_json(description.encoder_files["config.json"], "encoder/config.json")
-        said |= {name: config.get(theirs) for name, theirs in SCRATCH.items()}
-    for name in ARCHITECTURE:
-        ours, theirs = description.settings.get(name), said.get(name)
-        if ours is not None and theirs is not None and ours != theirs:
-            raise ValueError(f"{name} is {ours!r} in its settings, {theirs!r} in its architecture")
 
 
 @torch.no_grad()

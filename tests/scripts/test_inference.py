@@ -118,6 +118,7 @@ def beams(trained, tmp_path_factory):
     config = json.loads((best / "config.json").read_text())
     config["settings"] |= {"BEAM_SIZE": 3, "LENGTH_PENALTY": 0.25, "PRECISION": "bf16"}
     (best / "config.json").write_text(json.dumps(config))
+    (best / "checksums.json").unlink()
     return best
 
 
