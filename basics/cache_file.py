@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from basics.disk import free_bytes, size
 from basics.errors import UserError
 from basics.files import write_atomically
+from basics.locks import locked
 from basics.progress_bar import progress_bar
+from basics.stored import COUNT, check, json_of
 
 BLOCK = 2**26  # bytes read at once for a checksum
 NOTE_EVERY = 5.0  # seconds of work that a kill can lose
+WHOLE = {"crc32": COUNT, "inputs?": str, "note_crc32?": COUNT}  # what notes hold: of a whole file
+PART = {"done": COUNT, "bytes": COUNT, "crc32": COUNT, "note_crc32?": COUNT}  # and of one in the making
 
 Produce = Callable[[int], Iterator[tuple[int, bytes]]]  # from so many items on: a number of items and their bytes
 About = Callable[[], dict[str, Any]]
@@ -47,42 +49,79 @@ class CacheFile:
         under this name that was made from something else.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
+        with locked(self.path.with_suffix(".lock")):
             if not is_whole(self.path):
                 build(self, total, num_bytes, produce, desc, about, advice)
-        note: dict[str, Any] = json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8"))
+            note = read_note(self.path.with_suffix(".json"), WHOLE)
+        assert note is not None, f"{self.path} has just been made"
         if note.get("inputs", self.inputs) != self.inputs:
             raise UserError(f"{self.path} was made from other inputs than its name says; delete it to make it anew")
         return note
 
 
+def write_note(path: Path, note: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps({**note, "note_crc32": crc32_of(note)}))
+
+
+def read_note(path: Path, pattern: dict[str, Any]) -> dict[str, Any] | None:
+    """What was noted; None where nothing was, or where the note is damaged, which is said."""
+    if not path.is_file():
+        return None
+    try:
+        note: dict[str, Any] = json_of(path)
+        check(note, pattern, path.name)
+        if note.pop("note_crc32", None) not in (None, crc32_of(note)):  # older notes have none of their own
+            raise ValueError(f"{path.name} has a wrong checksum")
+    except ValueError as error:
+        print(f"cache        {path} is damaged ({error})")
+        return None
+    return note
+
+
+def crc32_of(note: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(note, sort_keys=True).encode())
+
+
 def is_whole(path: Path) -> bool:
     """Whether the file is there and its checksum right; what is damaged is named and removed."""
-    note = path.with_suffix(".json")
-    if not (path.is_file() and note.is_file()):
+    if not path.is_file():
         return False
-    if json.loads(note.read_text(encoding="utf-8"))["crc32"] == checksum(path):
+    note = read_note(path.with_suffix(".json"), WHOLE)
+    if note is not None and note["crc32"] == checksum(path):
         return True
-    print(f"cache        {path} is damaged and made anew")
-    path.unlink()
+    if note is not None:
+        print(f"cache        {path} is damaged and made anew")
+        path.unlink()
     return False
 
 
-def checksum(path: Path) -> int:
-    value = 0
+def checksum(path: Path, num_bytes: int | None = None) -> int:
+    """Of the whole file, or of so many bytes from its start, as far as they are there."""
+    value, left = 0, os.path.getsize(path) if num_bytes is None else num_bytes
     with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            value = zlib.crc32(block, value)
+        while block := file.read(min(BLOCK, left)):
+            value, left = zlib.crc32(block, value), left - len(block)
     return value
+
+
+def state_of_part(part: Path, total: int) -> dict[str, Any]:
+    """How much of a file in the making is there and checked; what is not as its note says is named and begun anew."""
+    nothing = {"done": 0, "bytes": 0, "crc32": 0}
+    note = read_note(part.with_suffix(".part.json"), PART) if part.is_file() else None
+    if note is None or not note["done"]:
+        return nothing
+    there = part.stat().st_size
+    if note["done"] <= total and note["bytes"] <= there and checksum(part, note["bytes"]) == note["crc32"]:
+        return note
+    print(f"cache        {part} is not as its note says ({there:,} bytes of {note['bytes']:,}) and begun anew")
+    return nothing
 
 
 def build(cache: CacheFile, total: int, num_bytes: int, produce: Produce, desc: str, about: About, advice: str) -> None:
     """Make what is missing. A stop loses at most NOTE_EVERY seconds: the note says how much of the file counts."""
     path = cache.path
     part, note = path.with_suffix(".part"), path.with_suffix(".part.json")
-    state = {"done": 0, "bytes": 0, "crc32": 0}
-    if part.is_file() and note.is_file() and "bytes" in (left := json.loads(note.read_text(encoding="utf-8"))):
-        state = left
+    state = state_of_part(part, total)
     check_space(part.parent, num_bytes - state["bytes"], advice)
     bar = progress_bar(total=total, initial=state["done"], desc=desc, unit=" pictures")
     with open(part, "r+b" if state["done"] else "wb") as file:
@@ -99,12 +138,11 @@ def build(cache: CacheFile, total: int, num_bytes: int, produce: Produce, desc: 
             if time.monotonic() - noted > NOTE_EVERY:
                 file.flush()
                 os.fsync(file.fileno())
-                write_atomically(note, json.dumps(state))
+                write_note(note, state)
                 noted = time.monotonic()
         file.truncate()
     bar.close()
-    note_of_whole = {"crc32": state["crc32"], "inputs": cache.inputs, **about()}
-    write_atomically(path.with_suffix(".json"), json.dumps(note_of_whole))
+    write_note(path.with_suffix(".json"), {"crc32": state["crc32"], "inputs": cache.inputs, **about()})
     os.replace(part, path)
     note.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from basics.disk import writing
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2: paths start at the working directory
 RENAME_SWAP = 2  # of macOS's renamex_np
-UNFINISHED = re.compile(r"\.\d+\.tmp$")
+UNFINISHED = re.compile(r"\.(\d+)\.tmp$")
 
 OPEN_FILES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # where files that are open already have names
 STREAMS = {"stdin": "0", "stdout": "1", "stderr": "2"}
@@ -112,10 +112,20 @@ def unfinished() -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What writers left unfinished that were killed; for whoever has the folder to itself."""
+    """What writers left unfinished that were killed; what a process that lives may be writing stays."""
     for path in folder.iterdir():
-        if UNFINISHED.search(path.name):
+        if (found := UNFINISHED.search(path.name)) and not is_alive(int(found[1])):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's; no such number
+        return True
+    return True
 
 
 def beside(path: Path, suffix: str) -> Path:

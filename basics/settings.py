@@ -92,9 +92,27 @@ def constants() -> Settings:
 
 
 def up_to_date(stored: dict[str, Any]) -> dict[str, Any]:
-    """The settings in a checkpoint or a captioner's folder, under the names and values of today."""
+    """The settings in a checkpoint or a captioner's folder, under the names and values of today.
+
+    Raises ValueError for a value that its setting cannot have; names that are none today are kept as they are.
+    """
     values = {name: RENAMED_VALUES.get((name, str(value)), value) for name, value in stored.items()}
-    return {**BEFORE_THEY_WERE_NAMED, **values}
+    return {**BEFORE_THEY_WERE_NAMED, **{name: stored_value(name, value) for name, value in values.items()}}
+
+
+def stored_value(name: str, value: Any) -> Any:
+    if not isinstance(name, str):
+        raise ValueError(f"settings must have names, got {name!r}")
+    if name not in SCHEMA or name == "DATASET" and isinstance(value, str):  # it may be of a form that is not here
+        return value
+    try:
+        value = read_value(name, value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large a number") from None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        for broken in SCHEMA[name].broken_bounds(value):
+            raise ValueError(f"{name} must be {broken}, got {value}")
+    return value
 
 
 def load_settings(argv: Iterable[str] = (), **overrides: Any) -> Settings:

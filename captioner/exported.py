@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from basics.errors import UserError, reason_of
+from basics.stored import Number, check, json_of
 from networks.caption import Caption, Captioned, to_caption
 from networks.decoding_options import DecodingOptions
 
@@ -29,6 +30,22 @@ if TYPE_CHECKING:
 ONNX_PARTS = ("encoder.onnx", "prefill.onnx", "step.onnx")
 ONNX_FILES = ("config.json", "vocab.json", "merges.txt", *ONNX_PARTS)
 MINUS_INFINITY = -np.inf
+ID, SIDE, FACTOR = Number(int, 0, 2**31), Number(int, 1, 2048), Number(float, -1e6, 1e6)
+CONFIG = {
+    **dict.fromkeys(("pad_id", "start_id", "end_id", "unk_id"), ID),
+    "max_seq_len": Number(int, 2, 2**20),
+    "beam_size": Number(int, 1, 2**10),
+    "length_penalty": Number(float, 0, 100),
+    "preprocessing": {
+        "resize": (None, {"shortest_edge?": SIDE, "width?": SIDE, "height?": SIDE}),
+        "filter": (None, str),
+        "width_first": bool,
+        "crop": (None, {"width": SIDE, "height": SIDE, "rounding": str}),
+        "mean": [FACTOR],
+        "std": [FACTOR],
+        "scale": FACTOR,
+    },
+}
 Arrays = list[np.ndarray]
 PartFunction = Callable[..., Arrays]
 
@@ -54,7 +71,8 @@ class ExportedCaptioner:
 
     def __init__(self, folder: Path, encoder: PartFunction, prefill: PartFunction, step: PartFunction):
         self.encoder, self.prefill, self.step = encoder, prefill, step
-        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.config = json_of(folder / "config.json")
+        check(self.config, CONFIG, "config.json")
         self.special = [self.config[f"{name}_id"] for name in ("pad", "start", "unk")]
         self.start_id, self.end_id, self.max_seq_len, self.preprocessing = (
             self.config[name] for name in ("start_id", "end_id", "max_seq_len", "preprocessing")
@@ -114,7 +132,9 @@ def open_onnx(folder: Path | str) -> ExportedCaptioner:
             onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
             for name in ONNX_PARTS
         ]
-        return ExportedCaptioner(folder, *(partial(run_session, session) for session in sessions))
+        captioner = ExportedCaptioner(folder, *(partial(run_session, session) for session in sessions))
+        captioner.start(pixels_of(Image.new("RGB", (64, 64)), captioner.preprocessing)[None])  # or it fails at work
+        return captioner
     except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
         raise UserError(f"{folder} is damaged: {reason_of(error)}") from error
 

@@ -5,8 +5,9 @@
     save_captioner(captioner, folder, epoch=4, extra_files={"README.md": card})   # best/, the Hub repository
 
 The folder: model.safetensors, config.json (architecture, settings, tokenizer hash, epoch), vocab.json, merges.txt,
-encoder/ (config.json and preprocessing of the encoder) and what else its maker gives it, such as a model card. It needs
-nothing else to load. From another folder than the project's: PYTHONPATH=path/to/the/project python your_script.py
+encoder/ (config.json and preprocessing of the encoder), checksums.json of all these, and what else its maker gives it,
+such as a model card. It needs nothing else to load.
+From another folder than the project's: PYTHONPATH=path/to/the/project python your_script.py
 """
 
 import json
@@ -25,18 +26,22 @@ from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from basics.hub_files import download
 from basics.settings import Settings, constants, up_to_date
+from basics.stored import COUNT, check, json_of
+from captioner.checksums import check_checksums, write_checksums
 from captioner.flags import BATCH
 from captioner.places import EXPECTED, on_this_machine
+from captioner.rebuilt import Description, rebuild_model
 from model import ImageToTextModel
 from networks.caption import Captioned
 from networks.decoder import PictureModel
 from networks.decoding_options import DecodingFlags, DecodingOptions
-from networks.encoder import ImageProcessor, describe_encoder, prepare_pixels, rebuild_encoder
+from networks.encoder import ImageProcessor, describe_encoder, prepare_pixels
 from networks.search import generate
 from sources.images import load_image
 from tokenizer import CaptionTokenizer
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
+CONFIG = {"architecture": dict, "tokenizer_hash": str, "lowercase": bool, "settings?": dict, "epoch?": COUNT}
 Picture = str | Path | Image.Image  # a file, or what Pillow has opened or made
 P = TypeVar("P", bound=Picture)
 M = TypeVar("M", bound=PictureModel[Any])
@@ -137,6 +142,7 @@ def save_captioner(captioner: Captioner, folder: Path, epoch: int, extra_files: 
             write_atomically(fresh / "encoder" / name, text)
         for name, text in extra_files.items():
             write_atomically(fresh / name, text)
+        write_checksums(fresh, leave_out=set(extra_files))
 
 
 def own_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -161,41 +167,48 @@ def captioner_from_folder(folder: Path) -> Captioner:
     if missing or not (folder / "encoder").is_dir():
         hint = f"did you mean {folder / 'best'}?" if (folder / "best").is_dir() else EXPECTED
         raise UserError(f"{folder} is no captioner: it lacks {', '.join(missing) or 'encoder/'}; {hint}")
+    encoder = sorted((folder / "encoder").glob("*.json"))
+    check_checksums(folder, [*NEEDED, *(f"encoder/{path.name}" for path in encoder)])
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json_of(folder / "config.json")
+        check(config, CONFIG, "config.json")
         config["settings"] = up_to_date(config.get("settings", {}))
-        encoder_files = {p.name: p.read_text(encoding="utf-8") for p in (folder / "encoder").glob("*.json")}
+        encoder_files = {path.name: path.read_text(encoding="utf-8") for path in encoder}
         weights = load_file(folder / "model.safetensors")
-        lowercase, architecture, expected = config["lowercase"], config["architecture"], config["tokenizer_hash"]
-    except (ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder} is damaged: {error}") from error
-    tokenizer = CaptionTokenizer.load(folder / "vocab.json", folder / "merges.txt", lowercase)
+    except (ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} is damaged: {reason_of(error)}") from error
+    expected = config["tokenizer_hash"]
+    tokenizer = CaptionTokenizer.load(folder / "vocab.json", folder / "merges.txt", config["lowercase"])
     if tokenizer.hash != expected:
         raise UserError(
             f"{folder}/vocab.json and merges.txt (hash {tokenizer.hash}) are not the vocabulary the model "
             f"was trained with (hash {expected})"
         )
-    model, image_processor = rebuild_model(folder, architecture, encoder_files, weights)
+    description = Description(config["architecture"], encoder_files, config["settings"])
+    model, image_processor = rebuild_model(folder, description, weights, tokenizer)
     return Captioner(model, tokenizer, image_processor, config)
 
 
 def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
     """Of what read_checkpoint() gives; path is for messages."""
-    tokenizer = CaptionTokenizer.from_dict(checkpoint["tokenizer"])
-    weights = own_weights(checkpoint["model_state_dict"] | checkpoint["average"]["values"])
-    model, image_processor = rebuild_model(path, checkpoint["architecture"], checkpoint["encoder_files"], weights)
+    if missing := [name for name in ("tokenizer", "architecture", "encoder_files") if name not in checkpoint]:
+        raise UserError(f"{path} is a checkpoint, but of no captioner: it lacks {missing[0]}")
+    stored = checkpoint["tokenizer"]
+    try:
+        tokenizer = CaptionTokenizer.from_dict(stored)
+        if tokenizer.hash != stored["hash"]:
+            raise ValueError(f"it has hash {tokenizer.hash}, not {stored['hash']}")
+    except Exception as error:  # tokenizers raises bare Exceptions for merges that do not fit the vocabulary
+        raise UserError(f"{path} is damaged: its vocabulary cannot be used ({reason_of(error)})") from error
+    model, image_processor = rebuild_model(path, description_in(checkpoint), captioner_weights(checkpoint), tokenizer)
     config = captioner_config(model, tokenizer, checkpoint["config"], checkpoint["epoch"])
     return Captioner(model, tokenizer, image_processor, config)
 
 
-def rebuild_model(
-    path: Path, architecture: dict, encoder_files: dict[str, str], weights: dict[str, torch.Tensor]
-) -> tuple[ImageToTextModel, ImageProcessor]:
-    """The model with its weights, and its preprocessing. Raises UserError where they do not belong together."""
-    try:
-        encoder, image_processor = rebuild_encoder(encoder_files)
-        model = ImageToTextModel(encoder, **architecture)
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged: its weights do not fit its architecture ({reason_of(error)})") from error
-    return model, image_processor
+def description_in(checkpoint: dict) -> Description:
+    return Description(checkpoint["architecture"], checkpoint["encoder_files"], checkpoint["config"])
+
+
+def captioner_weights(checkpoint: dict) -> dict[str, torch.Tensor]:
+    """The averaged ones, where training had an average."""
+    return own_weights(checkpoint["model_state_dict"] | checkpoint["average"]["values"])

@@ -1,11 +1,11 @@
 """Where captioners lie, told without torch: the newest one here, the members of an ensemble, other people's models."""
 
-import json
 from pathlib import Path
 
 from basics.errors import UserError
 from basics.files import recover_folder
 from basics.hub_files import explain, may_be_hub_id
+from basics.stored import check, json_of
 
 EXPECTED = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
 ROOT = Path(__file__).parents[1]
@@ -68,6 +68,9 @@ def locate(name: str, what: str = "captioner", expected: str = EXPECTED) -> Path
 def model_type(folder: Path) -> str | None:
     """What its config.json says it is: "git", "image-to-text" for a captioner of this project, ...; None: nothing."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):
+        config = json_of(folder / "config.json")
+        check(config, {"model_type": str}, "config.json")
+    except (OSError, ValueError):
         return None
+    kind: str = config["model_type"]
+    return kind

@@ -9,10 +9,11 @@ U images, S image tokens (patches or cells of the last feature map), E encoder w
 
 import contextlib
 import json
+import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import transformers
@@ -21,6 +22,16 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
 
 from basics.errors import UserError
+from basics.stored import Number, check, parse_json
+
+LARGEST_NUMBER = 2**20  # in an encoder's config.json: more than any size, number of parts or token id
+LARGEST_SIDE = 2048  # pixels of a prepared picture
+SIDE = Number(int, 1, LARGEST_SIDE)
+CONFIG = {
+    "model_type": str,
+    "pretrained_cfg?": {"input_size?": [SIDE], "crop_pct?": (Number(float, 0.5, 2), None)},  # timm's preprocessing
+}
+PREPROCESSING: dict = {}  # a mapping; its names differ from model to model
 
 UNUSED_PARTS = ("pooler", "head")  # read a summary vector off the tokens, which a captioner has no use for
 
@@ -135,12 +146,44 @@ def describe_encoder(encoder: VisionEncoder, image_processor: ImageProcessor) ->
 
 
 def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, ImageProcessor]:
+    """Encoder and preprocessing that describe_encoder() wrote; the encoder's weights are random. Raises ValueError."""
+    make_encoder, image_processor = read_encoder(files)
+    return make_encoder(), image_processor
+
+
+def read_encoder(files: dict[str, str]) -> tuple[Callable[[], VisionEncoder], ImageProcessor]:
+    """What makes the encoder that describe_encoder() described, and its preprocessing. Raises ValueError."""
+    check_encoder_files(files)
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         for name, text in files.items():
             (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
         config = AutoConfig.from_pretrained(folder)
         image_processor = AutoImageProcessor.from_pretrained(folder)
-        return VisionEncoder(AutoModel.from_config(config, dtype=torch.float32)), image_processor
+
+    def make_encoder() -> VisionEncoder:
+        with quiet_transformers():
+            return VisionEncoder(AutoModel.from_config(config, dtype=torch.float32))
+
+    return make_encoder, image_processor
+
+
+def check_encoder_files(files: dict[str, str]) -> None:
+    """Raises ValueError for numbers that no encoder has: they would become memory before anything is compared."""
+    for name, text in files.items():
+        content = parse_json(text, f"encoder/{name}")
+        check(content, CONFIG if name == "config.json" else PREPROCESSING, f"encoder/{name}")
+        check_numbers(content, LARGEST_NUMBER if name == "config.json" else LARGEST_SIDE, f"encoder/{name}")
+
+
+def check_numbers(value: Any, at_most: int, where: str) -> None:
+    """Of all whole numbers in lists and mappings; fractions are factors, not sizes."""
+    if isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            check_numbers(item, at_most, f"{where}: {name}")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        check(value, Number(int, -at_most, at_most), where)
+    elif isinstance(value, float) and (value.is_integer() or not math.isfinite(value)):
+        check(value, Number(float, -at_most, at_most), where)
 
 
 def prepare_pixels(image_processor: ImageProcessor, images: list[Image.Image]) -> Tensor:

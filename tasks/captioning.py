@@ -6,6 +6,7 @@ task = build_captioning(settings, resumed)      # source, tokenizer, model, load
 import shlex
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from basics.files import write_atomically
 from basics.settings import Settings
 from basics.text import json_text
 from captioner.folder import Captioner, captioner_config, captioner_from_checkpoint, load_captioner, save_captioner
+from captioner.rebuilt import check_settings
 from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.examine import better_than_teacher, check_teacher
 from distillation.features import add_feature_loss
@@ -216,6 +218,7 @@ def load_origin(settings: Settings, resumed: Resumed | None) -> Captioner | None
     if resumed:
         return captioner_from_checkpoint(resumed.checkpoint, resumed.path)
     origin = load_captioner(settings.FINETUNE_FROM)
+    check_settings(Path(settings.FINETUNE_FROM), origin.config["architecture"], origin.config["settings"])
     print(f"finetune     {settings.FINETUNE_FROM}")
     trainable = origin.config["settings"].get("ENCODER_TRAINABLE")
     if trainable != settings.ENCODER_TRAINABLE:

@@ -8,7 +8,6 @@ config, tokenizer, architecture, encoder_files, rng, progress (data position and
 weights_only=True, so a pickle that would run code is refused.
 """
 
-import json
 import random
 import re
 import shutil
@@ -21,9 +20,13 @@ from basics.checkpoint_file import BEST_FILE, STEP_FILE, numbered
 from basics.disk import WriteError, free_bytes, size
 from basics.errors import UserError, reason_of
 from basics.files import atomic_file, recover_folder
+from basics.stored import COUNT, check, json_of
+from networks.rebuild import check_stored
 from training.optimizer import restore_optimizer
 from training.resume import Resumed
 from training.run import Run
+
+MT_SIZE = 624  # numbers in the state of a Mersenne Twister
 
 
 def make_checkpoint(run: Run) -> dict:
@@ -106,25 +109,36 @@ def restore(run: Run, resumed: Resumed) -> None:
             f"{run.progress.num_pairs:,}; put the data back as it was, or start a new run"
         )
     try:
-        run.model.load_state_dict(checkpoint["model_state_dict"])
-        restore_optimizer(
-            run.optimizer, run.scheduler, checkpoint["optimizer_state_dict"], checkpoint["scheduler_state_dict"]
-        )
-        run.average.load_state_dict(checkpoint["average"])
-    except (RuntimeError, ValueError) as error:
+        restore_state(run, checkpoint)
+    except Exception as error:  # torch, numpy and random each raise what they like
         raise UserError(f"{path} does not fit the model of these settings: {reason_of(error)}") from error
+    if run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
+        bring_best(run, path.parent / "best")
+
+
+def restore_state(run: Run, checkpoint: dict) -> None:
+    """Raises anything where something of it does not fit: the run must not go on then."""
+    progress = checkpoint["progress"]
+    if len(progress["history"]) != progress["epoch"] or progress["best_epoch"] > progress["epoch"]:
+        raise ValueError(f"it has records of {len(progress['history'])} epochs after {progress['epoch']}")
+    for name, tensor in checkpoint["model_state_dict"].items():
+        check_stored(name, tensor)
+    run.model.load_state_dict(checkpoint["model_state_dict"])
+    restore_optimizer(
+        run.optimizer, run.scheduler, checkpoint["optimizer_state_dict"], checkpoint["scheduler_state_dict"]
+    )
+    run.average.load_state_dict(checkpoint["average"])
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
     restore_rng(checkpoint["rng"])
-    if run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
-        bring_best(run, path.parent / "best")
 
 
 def bring_best(run: Run, best: Path) -> None:
     """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own."""
     recover_folder(best)
     try:
-        config = json.loads((best / "config.json").read_text(encoding="utf-8"))
+        config = json_of(best / "config.json")
+        check(config, {"epoch?": COUNT}, "config.json")
     except (OSError, ValueError):
         config = {"epoch": None}
     if config.get("epoch", run.progress.best_epoch) == run.progress.best_epoch:  # older runs did not say
@@ -159,7 +173,9 @@ def restore_rng(state: dict) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     if torch.backends.mps.is_available() and state.get("mps") is not None:  # older checkpoints lack it
         torch.mps.set_rng_state(state["mps"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    name, keys, position, *rest = state["numpy"]
+    if keys.shape != (MT_SIZE,) or not 0 <= position <= MT_SIZE:  # numpy would read past its end
+        raise ValueError(f"the state of numpy's generator is none: {list(keys.shape)} keys, position {position}")
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

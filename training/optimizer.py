@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from basics.settings import Settings
 from networks.parameters import ParameterGroup
+from networks.rebuild import check_stored
 
 Schedule = Callable[[int, int], float]  # optimizer step, steps of an epoch -> share of the peak learning rate
 
@@ -59,7 +60,19 @@ def restore_optimizer(
     """
     fresh = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(optimizer_state)
+    check_moments(optimizer)
     scheduler.load_state_dict(scheduler_state)
     scheduler.base_lrs = [group["initial_lr"] for group in fresh]
     for group, values, schedule in zip(optimizer.param_groups, fresh, scheduler.lr_lambdas):
         group.update(values, lr=values["initial_lr"] * schedule(scheduler.last_epoch))
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError for moments that are not like their parameter: the fused step would write past their end."""
+    for parameter, state in optimizer.state.items():
+        like = dict.fromkeys(("exp_avg", "exp_avg_sq"), parameter) | {"step": torch.zeros(())}
+        for name, expected in like.items():
+            found = state.get(name) if isinstance(state, dict) else None
+            if not isinstance(found, torch.Tensor) or (found.shape, found.dtype) != (expected.shape, expected.dtype):
+                raise ValueError(f"the optimizer's {name} is not that of its parameter")
+            check_stored(f"the optimizer's {name}", found.cpu())

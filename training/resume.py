@@ -13,6 +13,8 @@ from pathlib import Path
 from basics.checkpoint_file import STEP_FILE, numbered, read_checkpoint
 from basics.errors import UserError
 from basics.settings import ARCHITECTURE, Settings
+from captioner.folder import captioner_weights, description_in
+from captioner.rebuilt import check_description
 
 IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
 KEPT = (*ARCHITECTURE, "FINETUNE_FROM")  # of a run that goes on
@@ -29,7 +31,12 @@ class Resumed:
 def find_resumed(settings: Settings) -> Resumed | None:
     """Raises UserError where RESUME_CHECKPOINT_PATH names no checkpoint that can be used."""
     path = find_resume_path(settings)
-    return Resumed(path, read_checkpoint(path)) if path else None
+    if path is None:
+        return None
+    checkpoint = read_checkpoint(path)
+    if "encoder_files" in checkpoint:  # of a captioner, which is built as its settings say
+        check_description(path, description_in(checkpoint), captioner_weights(checkpoint))
+    return Resumed(path, checkpoint)
 
 
 def find_resume_path(settings: Settings) -> Path | None:

@@ -20,9 +20,17 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
     torch.save({name: Evil() for name in REQUIRED}, "evil.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
     for name in ("evil.pt", "plain.pt"):
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=f"{name} is refused.* could run code"):
             read_checkpoint(tmp_path / name)
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("content", [b"text", b"\x89PNG\r\n", b"", b"{}", b"id,caption\n", bytes(100)])
+def test_a_file_of_another_kind_is_no_checkpoint_and_no_danger(tmp_path, content):
+    (tmp_path / "loss.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"loss\.png is no checkpoint.* expected a checkpoint_\*\.pt") as caught:
+        read_checkpoint(tmp_path / "loss.png")
+    assert "code" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["cut short", "empty", "text", "another dict", "missing"])

@@ -46,12 +46,14 @@ def test_or_waits_and_says_for_whom(elsewhere, tmp_path, capsys):
 def test_a_killed_process_holds_nothing_and_what_it_left_unfinished_goes(elsewhere, tmp_path):
     os.kill(elsewhere[0].pid, signal.SIGKILL)
     elsewhere[0].join()
-    (tmp_path / "folder/model.pt.123.tmp").write_text("half")
-    (tmp_path / "folder/best.123.tmp").mkdir()
+    (tmp_path / f"folder/model.pt.{elsewhere[0].pid}.tmp").write_text("half")
+    (tmp_path / f"folder/best.{elsewhere[0].pid}.tmp").mkdir()
     (tmp_path / "folder/mine.tmp").write_text("a user's")
+    (tmp_path / f"folder/it.{os.getpid()}.tmp").write_text("of a process that lives")
     with locked(tmp_path / "folder/run.lock", otherwise="take another"):
-        assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["mine.tmp", "run.lock"]
-    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["mine.tmp"]
+        names = sorted(path.name for path in (tmp_path / "folder").iterdir())
+        assert names == [f"it.{os.getpid()}.tmp", "mine.tmp", "run.lock"]
+    assert not (tmp_path / "folder/run.lock").exists()
 
 
 def test_a_folder_that_nothing_came_of_is_gone(tmp_path):

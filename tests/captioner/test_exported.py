@@ -1,8 +1,12 @@
-"""Greedy and beam search in numpy, beside those of networks/search.py."""
+"""Greedy and beam search in numpy, beside those of networks/search.py; what config.json may say."""
+
+import json
+import random
 
 import numpy as np
 import pytest
 import torch
+from attack.mutate import mutate_value, places
 from chain import END, TABLES, Chain
 from tiny import tiny_tokenizer
 
@@ -42,3 +46,23 @@ def test_the_searches_in_numpy_find_what_those_in_pytorch_find(table, length_pen
         scores = [[caption.score for caption in row] for row in rows]
         assert [[caption.score for caption in row] for row in found] == [pytest.approx(row, abs=1e-5) for row in scores]
         assert [[c.finished for c in row] for row in found] == [[c.finished for c in row] for row in rows]
+
+
+STEPS = {"filter": "bilinear", "width_first": True, "mean": [0.5] * 3, "std": [0.5] * 3, "scale": 1 / 255}
+PREPROCESSING = STEPS | {"resize": {"width": 8, "height": 8}, "crop": {"width": 8, "height": 8, "rounding": "down"}}
+IDS = {"pad_id": 0, "start_id": 1, "end_id": 2, "unk_id": 3}
+CONFIG = IDS | {"max_seq_len": 5, "beam_size": 3, "length_penalty": 1.0, "preprocessing": PREPROCESSING}
+
+
+def test_whatever_a_config_says_is_one_error_or_a_captioner(tmp_path):
+    tiny_tokenizer().save(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    rng, refused = random.Random(0), 0
+    for text in (json.dumps(CONFIG), *(json.dumps(mutate_value(rng, CONFIG, place)[1]) for place in places(CONFIG))):
+        (tmp_path / "config.json").write_text(text)
+        try:
+            captioner = ExportedCaptioner(tmp_path, *[None] * 3)
+            assert captioner.own_options.beam_size >= 1
+        except ValueError as error:  # open_onnx() makes one line of it
+            refused += 1
+            assert "config.json" in str(error) and "\n" not in str(error)
+    assert len(places(CONFIG)) / 2 < refused < len(places(CONFIG))

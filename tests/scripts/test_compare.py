@@ -65,6 +65,7 @@ def change_settings(folder, **values):
     config = json.loads((folder / "config.json").read_text())
     config["settings"] |= {name: str(value) if hasattr(value, "parts") else value for name, value in values.items()}
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "checksums.json").unlink()
 
 
 def table(text: str, first: str) -> dict[str, list[str]]:

@@ -120,6 +120,7 @@ def beams(trained, tmp_path_factory):
     config = json.loads((best / "config.json").read_text())
     config["settings"] |= {"BEAM_SIZE": 3, "LENGTH_PENALTY": 0.25, "PRECISION": "bf16"}
     (best / "config.json").write_text(json.dumps(config))
+    (best / "checksums.json").unlink()
     return best
 
 
@@ -200,6 +201,7 @@ def test_another_vocabulary_is_refused_with_both_hashes(trained, tmp_path):
     a, b = [token for token in vocab if vocab[token] in (298, 299)]
     vocab[a], vocab[b] = vocab[b], vocab[a]
     (tmp_path / "best/vocab.json").write_text(json.dumps(vocab))
+    (tmp_path / "best/checksums.json").unlink()  # as in folders from before there were any
     result = infer(trained, "photos/one.png", "--checkpoint", tmp_path / "best")
     assert result.returncode == 1 and result.stderr.count("hash") == 2
 

@@ -25,6 +25,7 @@ def test_a_run_leaves_exactly_these_files(finished):
     assert sorted(set(names) - {*steps, *bests}) == ["best", "evaluation.json", "log.jsonl", "loss.png"]
     assert sorted(str(p.relative_to(folder / "best")) for p in (folder / "best").rglob("*") if p.is_file()) == [
         "README.md",
+        "checksums.json",
         "config.json",
         "encoder/config.json",
         "encoder/preprocessor_config.json",
