@@ -10,7 +10,7 @@ U images, S image tokens (patches or cells of the last feature map), E encoder w
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedMo
 
 from basics.errors import UserError
 
+HELD = 50_000_000  # pixels of decoded pictures at once: 250 photographs of Flickr, four of a telephone
 UNUSED_PARTS = ("pooler", "head")  # read a summary vector off the tokens, which a captioner has no use for
 
 
@@ -143,9 +144,32 @@ def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, ImageProcesso
         return VisionEncoder(AutoModel.from_config(config, dtype=torch.float32)), image_processor
 
 
-def prepare_pixels(image_processor: ImageProcessor, images: list[Image.Image]) -> Tensor:
-    """RGB pictures through the encoder's own preprocessing, -> (U, 3, H, W)."""
-    return image_processor(images=images, return_tensors="pt")["pixel_values"]
+def prepare_pixels(image_processor: ImageProcessor, images: Iterable[Image.Image]) -> Tensor:
+    """RGB pictures through the encoder's own preprocessing, -> (U, 3, H, W).
+
+    They may come as they are decoded: of large ones only a few are held at once.
+    """
+
+    def prepare(part: list[Image.Image]) -> Tensor:
+        return image_processor(images=part, return_tensors="pt")["pixel_values"]
+
+    parts = list(map(prepare, light_parts(images)))  # map() lets a part go before it asks for the next
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def light_parts(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
+    """The pictures in order, as many at a time as have HELD pixels together, at least one."""
+    part: list[Image.Image] = []
+    held = 0
+    for image in images:
+        size = image.width * image.height
+        if part and held + size > HELD:
+            yield part
+            part, held = [], 0
+        part.append(image)
+        held += size
+    if part:
+        yield part
 
 
 def token_shape(encoder: VisionEncoder, image_processor: ImageProcessor) -> tuple[int, int]:

@@ -3,15 +3,18 @@
 import hashlib
 import json
 import re
+import shutil
 import tarfile
 import zipfile
 import zlib
+from lzma import LZMAError
 from pathlib import Path
 
 from tqdm import tqdm
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
 from basics.files import atomic_folder
+from basics.paths import no_regular_file
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 UNPACKED = re.compile(r"images-[0-9a-f]{8}")  # names of folders that unpack() makes
@@ -27,6 +30,9 @@ def unpack(archives: list[Path], parent: Path) -> Path:
 
     Raises UserError for unsafe archives.
     """
+    for archive in archives:
+        if kind := no_regular_file(archive):
+            raise UserError(f"{archive} is {kind}, expected an archive")
     folder = parent / f"images-{hashlib.sha256(json.dumps(stamps(archives)).encode()).hexdigest()[:8]}"
     if folder.is_dir():
         return folder
@@ -39,8 +45,10 @@ def unpack(archives: list[Path], parent: Path) -> Path:
 def unpack_one(archive: Path, folder: Path) -> None:
     try:
         (unpack_zip if archive.name.endswith(".zip") else unpack_tar)(archive, folder)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError) as error:
-        raise UserError(f"{archive} cannot be unpacked: {error}; download it again") from error
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk; gzip's and bz2's have no number
+            raise
+        raise UserError(f"{archive} cannot be unpacked: {reason_of(error)}; download it again") from error
 
 
 def unpack_zip(archive: Path, folder: Path) -> None:
@@ -48,6 +56,7 @@ def unpack_zip(archive: Path, folder: Path) -> None:
         members = content.infolist()
         for member in members:
             check_inside(member.filename, folder, archive)
+        check_space(sum(member.file_size for member in members), folder, archive)
         for member in tqdm(members, desc=f"unpacking {archive.name}", unit=" files", leave=False, disable=None):
             content.extract(member, folder)  # zipfile writes symbolic links as plain files
 
@@ -56,9 +65,26 @@ def unpack_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as content:
         for member in tqdm(content, desc=f"unpacking {archive.name}", unit=" files", leave=False, disable=None):
             check_inside(member.name, folder, archive)
+            check_space(member.size, folder, archive)
             content.extract(member, folder, filter="data")  # no links out, no devices, no special permissions
+        read_to_end(content)
+
+
+def read_to_end(content: tarfile.TarFile) -> None:
+    """What follows a tar's last entry: gzip has its checksum there, which is compared when it is read."""
+    while content.fileobj and content.fileobj.read(1 << 20):
+        pass
+
+
+def check_space(size: int, folder: Path, archive: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(
+            f"{archive} does not fit: {size:,} bytes to unpack, {free:,} free in {folder.parent}; make room, or name "
+            "another place with --data-dir"
+        )
 
 
 def check_inside(name: str, folder: Path, archive: Path) -> None:
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+    if "\0" in name or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{archive} is refused: its entry {name!r} would be written outside of {folder}")
