@@ -56,7 +56,7 @@ def unpack_zip(archive: Path, folder: Path) -> None:
         members = content.infolist()
         for member in members:
             check_inside(member.filename, folder, archive)
-        check_space(sum(member.file_size for member in members), folder, archive)
+        check_fits(sum(member.file_size for member in members), folder, archive)
         for member in tqdm(members, desc=f"unpacking {archive.name}", unit=" files", leave=False, disable=None):
             content.extract(member, folder)  # zipfile writes symbolic links as plain files
 
@@ -65,7 +65,7 @@ def unpack_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as content:
         for member in tqdm(content, desc=f"unpacking {archive.name}", unit=" files", leave=False, disable=None):
             check_inside(member.name, folder, archive)
-            check_space(member.size, folder, archive)
+            check_fits(member.size, folder, archive)
             content.extract(member, folder, filter="data")  # no links out, no devices, no special permissions
         read_to_end(content)
 
@@ -76,7 +76,7 @@ def read_to_end(content: tarfile.TarFile) -> None:
         pass
 
 
-def check_space(size: int, folder: Path, archive: Path) -> None:
+def check_fits(size: int, folder: Path, archive: Path) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError(

@@ -101,12 +101,8 @@ def decoded(image: Image.Image, max_megapixels: float) -> Image.Image:
 
 def is_heavy(image: Image.Image) -> bool:
     """Whether its decoder holds it several times: WebP does, and TIFF of one strip with 16 bits a colour."""
-    return (
-        image.format == "WEBP"
-        or image.format == "TIFF"
-        and ";16" in str(getattr(image, "tile", ""))
-        and image.mode != "I;16"
-    )
+    colours_of_16_bits = ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I")
+    return image.format == "WEBP" or image.format == "TIFF" and colours_of_16_bits
 
 
 def pixels_of_file(path: Path) -> int:

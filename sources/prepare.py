@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from basics.errors import UserError, first_line
+from basics.errors import UserError
 from basics.files import file_hash, write_atomically
+from basics.hub_files import explain, patience
 from basics.paths import shown
 from basics.settings import Settings
 from sources.archives import stamps
@@ -101,10 +102,11 @@ def download_flickr30k(repo_id: str) -> Path:
     from huggingface_hub import hf_hub_download  # takes its time to import
 
     try:
-        paths = [Path(hf_hub_download(repo_id, name, repo_type="dataset")) for name in HUB_FILES]
+        with patience():
+            paths = [Path(hf_hub_download(repo_id, name, repo_type="dataset")) for name in HUB_FILES]
     except Exception as error:  # its errors have no common base: HTTP, cache, names
         raise UserError(
-            f"cannot download {repo_id} ({first_line(error)}); put {' and '.join(HUB_FILES)}, or another form "
+            f"cannot download {repo_id} ({explain(error, repo_id)}); put {' and '.join(HUB_FILES)}, or another form "
             "of Flickr30k, into a folder and name it with --raw-dir"
         ) from error
     return paths[0].parent
