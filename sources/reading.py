@@ -25,8 +25,10 @@ def read_captions(raw_dir: Path, data_path: Path) -> RawCaptions:
     raw = RawCaptions(form.name, files=files, image_dir=files[0].parent)
     try:
         form.read(raw)
+    except UserError as error:  # which may quote what it found
+        raise UserError(shown(str(error))) from error
     except (csv.Error, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{files[0]} is no {form.name}: {type(error).__name__} {reason_of(error)}") from error
+        raise UserError(f"{files[0]} is no {form.name}: {type(error).__name__} {shown(reason_of(error))}") from error
     leave_out_uncaptioned(raw)
     keep_one_split_each(raw)
     find_images(raw, raw_dir, data_path)

@@ -101,5 +101,5 @@ def column(header: list[str], names: tuple[str, ...], path: Path) -> int:
     for i, title in enumerate(header):
         if title.strip().lower() in names:
             return i
-    found = f"has the columns {', '.join(header)}" if header else "is empty"
+    found = f"has the columns {', '.join(header)[:200]}" if header else "is empty"
     raise UserError(f"{path} {found}; expected one named {' or '.join(names)}")
