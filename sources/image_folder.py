@@ -38,8 +38,8 @@ def find_images(raw: RawCaptions, raw_dir: Path, data_path: Path) -> None:
         found = fullest(unpack_images(raw, raw_dir, data_path), sample)
     if found is None:
         raise UserError(
-            f"none of the images named in {raw.files[0]} ({shown(sample[0])[:60]} first) is in {raw_dir}; put the pictures, "
-            f"or their archive, there (for example into {raw_dir / 'Images'})"
+            f"none of the images named in {raw.files[0]} ({shown(sample[0])[:60]} first) is in {raw_dir}; put the "
+            f"pictures, or their archive, there (for example into {raw_dir / 'Images'})"
         )
     raw.image_dir = found
 
