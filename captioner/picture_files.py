@@ -39,8 +39,8 @@ def caption_picture_files(
     read: list[Found] = []
     images = readable_images(paths, read)
     for image in images:
-        batch = chain([image], islice(images, batch_size - 1))
-        del image  # the captioner's now, which lets it go when it is prepared
+        batch = chain(iter([image]), islice(images, batch_size - 1))  # of which chain() holds none that is taken
+        del image  # the captioner lets it go when it is prepared
         yield from fill_in(read, captioner.caption_images(batch, options))
         read.clear()
     yield from read
