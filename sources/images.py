@@ -42,9 +42,9 @@ def load_image(picture: str | Path | Image.Image, max_megapixels: float | None =
     """The first frame of a picture file, upright, fully decoded, RGB; what is transparent becomes white.
 
     What Pillow has opened or made will do for a file. Above 50 megapixels, where it cannot matter, it comes at half its
-    size. max_megapixels (None: config.py's MAX_IMAGE_MEGAPIXELS) is asked before anything is decoded; JPEG is decoded
-    to a half, a quarter or an eighth instead. Raises ImageError for what is missing, empty, cut short, too large, very
-    long and thin, or no picture.
+    size, above 100 at a quarter. max_megapixels (None: config.py's MAX_IMAGE_MEGAPIXELS) is asked before anything is
+    decoded; JPEG is decoded to a half, a quarter or an eighth instead. Raises ImageError for what is missing, empty,
+    cut short, too large, very long and thin, or no picture.
     """
     if not isinstance(picture, str | Path | Image.Image):
         raise ImageError(f"cannot read a {type(picture).__name__}: expected a file or a picture of Pillow")
@@ -77,10 +77,18 @@ def opened(picture: str | Path | Image.Image, max_megapixels: float) -> Abstract
     if kind := no_regular_file(picture):
         raise Refused(f"it is {kind}")
     image = Image.open(picture, formats=FORMATS)
-    fits = [s for s in (1, 2, 4, 8) if image.width * image.height <= s**2 * min(LARGE, max_megapixels * 1e6)]
-    if isinstance(image, JpegImageFile) and fits and fits[0] > 1:
-        image.draft(None, (image.width // fits[0], image.height // fits[0]))
+    shrink = times_smaller(image.size, max_megapixels * 1e6)
+    if isinstance(image, JpegImageFile) and shrink > 1:
+        image.draft(None, (image.width // shrink, image.height // shrink))
     return image
+
+
+def times_smaller(size: tuple[int, int], limit: float = LARGE) -> int:
+    """What to divide the sides by: 1 up to 50 megapixels or the limit; above, to at most 25 or the limit."""
+    pixels = size[0] * size[1]
+    if pixels <= min(LARGE, limit):
+        return 1
+    return next((times for times in (2, 4, 8) if pixels <= times**2 * min(LARGE / 2, limit)), 1)
 
 
 def decoded(image: Image.Image, max_megapixels: float) -> Image.Image:
@@ -93,7 +101,7 @@ def decoded(image: Image.Image, max_megapixels: float) -> Image.Image:
             f"{image.width} x {image.height} pixels, more than {max_megapixels:g} million (MAX_IMAGE_MEGAPIXELS)"
         )
     image.load()
-    rgb = to_rgb(image, 2 if image.width * image.height > LARGE else 1)
+    rgb = to_rgb(image, times_smaller(image.size))
     rgb.info.clear()  # or it might be turned once more
     turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     return rgb if turn is None else rgb.transpose(turn)
@@ -110,7 +118,7 @@ def pixels_of_file(path: Path) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            with opened(path, LARGE) as image:
+            with opened(path, config.MAX_IMAGE_MEGAPIXELS) as image:
                 return image.width * image.height
     except Exception:  # as in load_image()
         return 0
