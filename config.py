@@ -14,6 +14,7 @@ FLICKR30K_REPO_ID = "nlphuji/flickr30k"  # Hub dataset that is downloaded withou
 VAL_FRACTION = 0.1  # share of images held out for validation where there is no official split, 0 to 0.5
 TEST_FRACTION = 0.1  # share of images held out for test where there is no official split, 0 to 0.5
 BAD_IMAGE_LIMIT = 0.01  # share of missing or unreadable images above which preparing stops, 0 to 1
+MAX_IMAGE_MEGAPIXELS = 178.0  # larger pictures count as unreadable, WebP from half of it on; JPEG is decoded smaller
 SHAPES_NUM_IMAGES = 4000  # pictures drawn for DATASET "shapes", five captions each
 
 # --- Tokenizer ---

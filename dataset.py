@@ -52,6 +52,7 @@ class SplitPictures:
         self.split, self.image_processor = split, image_processor
         self.augment = settings.AUGMENT and split == "train"
         self.mirror, self.seed = settings.AUGMENT_MIRROR, settings.SEED
+        self.max_megapixels = settings.MAX_IMAGE_MEGAPIXELS
         self.views = settings.AUGMENT_VIEWS if self.augment and settings.CACHE_FEATURES else 1
 
     def __len__(self) -> int:
@@ -71,12 +72,12 @@ class SplitPictures:
 
     def image(self, number: int, view: int) -> Image.Image:
         """RGB; view 0 is the picture itself, the others are augmented."""
-        image = load_image(self.path(number))
+        image = load_image(self.path(number), self.max_megapixels)
         return augment(image, (self.seed, view, number), self.mirror) if self.augment and view else image
 
     def read(self, numbers: list[int], views: list[int]) -> Tensor:
         """Through augmentation and the encoder's preprocessing, (U, 3, H, W)."""
-        return prepare_pixels(self.image_processor, [self.image(*place) for place in zip(numbers, views)])
+        return prepare_pixels(self.image_processor, (self.image(*place) for place in zip(numbers, views)))
 
     def fingerprint(self) -> str:
         """Changes where a picture's name, size or time does."""

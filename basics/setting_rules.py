@@ -64,7 +64,8 @@ def range_problems(settings: Values) -> list[str]:
 
 def memory_problems(settings: Values) -> list[str]:
     """Whether what is built from nothing could be trained in this machine's memory at all."""
-    if not hasattr(os, "sysconf") or settings.FINETUNE_FROM or settings.RESUME_CHECKPOINT_PATH:
+    taken = settings.FINETUNE_FROM or settings.RESUME_CHECKPOINT_PATH  # with the sizes that it has
+    if not hasattr(os, "sysconf") or taken or range_problems(settings):
         return []
     memory, problems = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), []
     width, inner = settings.DECODER_EMBED_DIM, settings.DECODER_FF_DIM

@@ -42,6 +42,7 @@ SCHEMA: dict[str, Setting] = {
     "VAL_FRACTION": Setting(float, at_least=0, at_most=0.5),
     "TEST_FRACTION": Setting(float, at_least=0, at_most=0.5),
     "BAD_IMAGE_LIMIT": Setting(float, at_least=0, at_most=1),
+    "MAX_IMAGE_MEGAPIXELS": Setting(float, above=0, at_most=178),  # Pillow opens none with more
     "SHAPES_NUM_IMAGES": Setting(int, at_least=20, at_most=1_000_000),
     # Tokenizer
     "TOKENIZER": Setting(Literal["bpe", "teacher"]),

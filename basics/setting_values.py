@@ -61,10 +61,18 @@ def convert(value: Any, expected: Any) -> Any:
         if isinstance(value, str):
             return value
     elif expected in (int, float) and value is not None and not isinstance(value, bool):
-        number = float(value) if isinstance(value, (str, int, float)) else float("nan")
+        number = as_number(value)
         if number == number and (expected is float or number == int(number) if abs(number) != float("inf") else False):
             return expected(number)
     raise ValueError(value)
+
+
+def as_number(value: Any) -> float:
+    """NaN for what is none; infinity for whole numbers beyond all floats. Raises ValueError."""
+    try:
+        return float(value) if isinstance(value, (str, int, float)) else float("nan")
+    except OverflowError:
+        return float("inf")
 
 
 def accepts_word(expected: Any, word: str) -> bool:

@@ -18,6 +18,7 @@ from basics.setting_schema import SCHEMA
 from basics.setting_values import RENAMED_VALUES, read_value, unknown
 
 PRESET_DIR = Path(__file__).parents[1] / "presets"
+PRESET_BYTES = 100_000  # those of this project have under 2,000
 
 # What decides the shape of the model or the meaning of its tokens: a checkpoint's own values win over config.py.
 ARCHITECTURE = (
@@ -177,14 +178,26 @@ def read_preset(preset: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{wrong}; known presets: {known}")
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = flat_yaml(path)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, no such date, more digits than a number has
         problems.append(f"preset {path} is no valid YAML: {reason_of(error)}")
         return {}
     if not isinstance(content, dict):
         problems.append(f"preset {path} must hold lines like 'LEARNING_RATE: 0.0003'")
         return {}
     return {str(name).replace("-", "_").upper(): value for name, value in content.items()}
+
+
+def flat_yaml(path: Path) -> Any:
+    """The content, None where it is no plain list of names and values, of which a few may stand for gigabytes."""
+    if path.stat().st_size > PRESET_BYTES:
+        return None
+    text, depth = path.read_text(encoding="utf-8"), 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 1 or isinstance(event, yaml.AliasEvent):
+            return None
+    return yaml.safe_load(text)
 
 
 def set_value(values: dict[str, Any], name: str, value: Any, problems: list[str]) -> None:

@@ -4,7 +4,7 @@ captioner = load_any("checkpoints/student/best", device)        # a checkpoint f
 captioner.caption_images(images, DecodingOptions(captioner.max_seq_len, captioner.settings.BEAM_SIZE))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class AnyCaptioner:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
+    def caption_images(self, images: Iterable[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
         """RGB pictures -> for each its captions, best first."""
         return self.caption_pixels(prepare_pixels(self.image_processor, images), options)
 

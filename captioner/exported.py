@@ -10,7 +10,7 @@ Shapes: U pictures still in work (who is done leaves the batch), K beams of each
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ class ExportedCaptioner:
         self.own_options = DecodingOptions(self.max_seq_len, beam, length_penalty=length_penalty)
         self.tokenizer = read_tokenizer(folder / "vocab.json", folder / "merges.txt")
 
-    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
+    def caption_images(self, images: Iterable[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
         """RGB pictures -> for each its captions, best first; options without sampling."""
         rows = self.search(np.stack([pixels_of(image, self.preprocessing) for image in images]), options)
         return [[(self.text(caption.tokens), caption) for caption in row] for row in rows]

@@ -11,6 +11,7 @@ From another folder than the project's: PYTHONPATH=path/to/the/project python yo
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -96,12 +97,11 @@ class ModelCaptioner(Generic[M]):
         options, rows = options or DecodingFlags().over(self.own_options), []
         with autocast(self.device, pick_precision(self.settings, self.device)):
             for start in range(0, len(pictures), BATCH):
-                images = [load_image(picture) for picture in pictures[start : start + BATCH]]
-                rows += self.caption_images(images, options)
+                rows += self.caption_images(map(load_image, pictures[start : start + BATCH]), options)
         return rows
 
-    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
-        """RGB pictures, decoded and as many as fit at once -> for each its captions, best first."""
+    def caption_images(self, images: Iterable[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
+        """RGB pictures, as many as fit at once, perhaps still to be decoded -> for each its captions, best first."""
         return self.caption_pixels(prepare_pixels(self.image_processor, images), options)
 
     @torch.inference_mode()

@@ -101,7 +101,7 @@ def write_captions(
             for found in rows:
                 if found.error is not None:
                     failed += 1
-                    say(f"error: {one_line(found.error)}\n", sys.stderr)
+                    say(f"error: {found.error}\n", sys.stderr)
                     continue
                 write((form.between if good else form.head) + form.row(found))
                 good += 1

@@ -4,8 +4,9 @@ for found in caption_picture_files(captioner, paths, DecodingOptions(beam_size=3
     found.path, found.captions          # [(text, Caption), ...], best first; found.error where it cannot be read
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +18,9 @@ from sources.images import ImageError, load_image
 
 
 class PictureCaptioner(Protocol):
-    """What captions decoded RGB pictures: for each its captions, best first."""
+    """What captions RGB pictures, which are decoded as it takes them: for each its captions, best first."""
 
-    def caption_images(self, images: list[Image.Image], options: DecodingOptions) -> list[list[Captioned]]: ...
+    def caption_images(self, images: Iterable[Image.Image], options: DecodingOptions) -> list[list[Captioned]]: ...
 
 
 @dataclass
@@ -35,25 +36,33 @@ def caption_picture_files(
     captioner: PictureCaptioner, paths: list[Path], options: DecodingOptions, batch_size: int
 ) -> Iterator[Found]:
     """What was found of each picture, in order; batches are full whatever pictures are left out."""
-    waiting, images = [], []
+    read: list[Found] = []
+    images = readable_images(paths, read)
+    for image in images:
+        batch = chain(iter([image]), islice(images, batch_size - 1))  # of which chain() holds none that is taken
+        del image  # the captioner lets it go when it is prepared
+        yield from fill_in(read, captioner.caption_images(batch, options))
+        read.clear()
+    yield from read
+
+
+def readable_images(paths: list[Path], read: list[Found]) -> Iterator[Image.Image]:
+    """Each picture that can be read, when it is asked for; what was found of all so far is added to `read`."""
     for path in paths:
         try:
-            images.append(load_image(path))
-            waiting.append(Found(path))
+            image = load_image(path)
         except ImageError as error:
-            waiting.append(Found(path, error=str(error)))
-        if len(images) == batch_size:
-            yield from fill_in(captioner, waiting, images, options)
-            waiting, images = [], []
-    yield from fill_in(captioner, waiting, images, options)
+            read.append(Found(path, error=str(error)))
+            continue
+        read.append(Found(path))
+        yield image
+        del image
 
 
-def fill_in(
-    captioner: PictureCaptioner, waiting: list[Found], images: list[Image.Image], options: DecodingOptions
-) -> list[Found]:
-    """Put the captions of the images into those that wait for them."""
-    captions = iter(captioner.caption_images(images, options) if images else [])
-    for found in waiting:
+def fill_in(read: list[Found], captions: list[list[Captioned]]) -> list[Found]:
+    """Put the captions into what could be read."""
+    rows = iter(captions)
+    for found in read:
         if found.error is None:
-            found.captions = next(captions)
-    return waiting
+            found.captions = next(rows)
+    return read

@@ -74,7 +74,7 @@ def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: in
 
 
 def prepared_pixels(captioner: AnyCaptioner, paths: list[Path]) -> Tensor:
-    return prepare_pixels(captioner.image_processor, [load_image(path) for path in paths])
+    return prepare_pixels(captioner.image_processor, map(load_image, paths))
 
 
 def caption_subset(

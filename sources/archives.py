@@ -5,11 +5,12 @@ import json
 import re
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 
-from basics.errors import UserError
+from basics.disk import free_bytes, size
+from basics.errors import UserError, reason_of
 from basics.files import atomic_folder
+from basics.paths import no_regular_file
 from basics.progress_bar import progress_bar
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -26,6 +27,9 @@ def unpack(archives: list[Path], parent: Path) -> Path:
 
     Raises UserError for unsafe archives.
     """
+    for archive in archives:
+        if kind := no_regular_file(archive):
+            raise UserError(f"{archive} is {kind}, expected an archive")
     folder = parent / f"images-{hashlib.sha256(json.dumps(stamps(archives)).encode()).hexdigest()[:8]}"
     if folder.is_dir():
         return folder
@@ -38,8 +42,12 @@ def unpack(archives: list[Path], parent: Path) -> Path:
 def unpack_one(archive: Path, folder: Path) -> None:
     try:
         (unpack_zip if archive.name.endswith(".zip") else unpack_tar)(archive, folder)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError) as error:
-        raise UserError(f"{archive} cannot be unpacked: {error}; download it again") from error
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives end in whatever zipfile, tarfile and zlib stumble over
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk; gzip's and bz2's have no number
+            raise
+        raise UserError(f"{archive} cannot be unpacked: {reason_of(error)}; download it again") from error
 
 
 def unpack_zip(archive: Path, folder: Path) -> None:
@@ -47,6 +55,7 @@ def unpack_zip(archive: Path, folder: Path) -> None:
         members = content.infolist()
         for member in members:
             check_inside(member.filename, folder, archive)
+        check_fits(sum(member.file_size for member in members), folder, archive)
         for member in progress_bar(members, desc=f"unpacking {archive.name}", unit=" files"):
             content.extract(member, folder)  # zipfile writes symbolic links as plain files
 
@@ -55,9 +64,26 @@ def unpack_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as content:
         for member in progress_bar(content, desc=f"unpacking {archive.name}", unit=" files"):
             check_inside(member.name, folder, archive)
+            check_fits(member.size, folder, archive)
             content.extract(member, folder, filter="data")  # no links out, no devices, no special permissions
+        read_to_end(content)
+
+
+def read_to_end(content: tarfile.TarFile) -> None:
+    """What follows a tar's last entry: gzip has its checksum there, which is compared when it is read."""
+    while content.fileobj and content.fileobj.read(1 << 20):
+        pass
+
+
+def check_fits(num_bytes: int, folder: Path, archive: Path) -> None:
+    free = free_bytes(folder)
+    if num_bytes > free:
+        raise UserError(
+            f"{archive} does not fit: {size(num_bytes)} to unpack, {size(free)} free in {folder.parent}; make room, or "
+            "name a DATA_DIR on another disk"
+        )
 
 
 def check_inside(name: str, folder: Path, archive: Path) -> None:
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+    if "\0" in name or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{archive} is refused: its entry {name!r} would be written outside of {folder}")

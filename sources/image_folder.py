@@ -1,9 +1,11 @@
 """Where the images of a raw folder lie: in a folder there, or in archives that are unpacked into the data folder."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from basics.errors import UserError
+from basics.paths import shown
 from sources.archives import ARCHIVE_SUFFIXES, UNPACKED, unpack
 from sources.raw_captions import RawCaptions
 
@@ -36,15 +38,15 @@ def find_images(raw: RawCaptions, raw_dir: Path, data_path: Path) -> None:
         found = fullest(unpack_images(raw, raw_dir, data_path), sample)
     if found is None:
         raise UserError(
-            f"none of the images named in {raw.files[0]} ({sample[0]} first) is in {raw_dir}; put the pictures, "
-            f"or their archive, there (for example into {raw_dir / 'Images'})"
+            f"none of the images named in {raw.files[0]} ({shown(sample[0])[:60]} first) is in {raw_dir}; put the "
+            f"pictures, or their archive, there (for example into {raw_dir / 'Images'})"
         )
     raw.image_dir = found
 
 
 def fullest(folders: Iterable[Path], names: list[str]) -> Path | None:
     """The first of the folders that hold the most of the names, None where none holds any."""
-    counts = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
+    counts = {folder: sum(os.path.isfile(folder / name) for name in names) for folder in folders}
     best = max(counts, key=counts.__getitem__, default=None)
     return best if best and counts[best] else None
 

@@ -13,15 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from basics.errors import UserError, first_line
+from basics.errors import UserError
 from basics.files import file_hash, write_atomically
+from basics.hub_files import explain, patience
 from basics.locks import locked
+from basics.paths import shown
 from basics.progress_bar import progress_bar
 from basics.settings import Settings
 from sources.archives import stamps
 from sources.data_report import EncodesCaptions, data_report, format_report
-from sources.images import ImageError, load_image
-from sources.prepared import PreparedData, is_prepared, read_json, read_prepared
+from sources.images import LARGE, ImageError, load_image, pixels_of_file
+from sources.pixel_budget import PixelBudget
+from sources.prepared import PreparedData, damaged, is_prepared, read_json, read_prepared
 from sources.raw_captions import RawCaptions
 from sources.reading import read_captions
 from sources.shapes import draw_shapes
@@ -95,7 +98,10 @@ def seed_of_splits(settings: Settings) -> int:
     manifest = settings.data_path / "dataset.json"
     if not manifest.is_file():
         return settings.SEED
-    return read_json(manifest, ("inputs",))["inputs"].get("SEED", settings.SEED)
+    seed = read_json(manifest, {"inputs": dict})["inputs"].get("SEED", settings.SEED)
+    if type(seed) is not int:
+        raise damaged(manifest, "expected SEED, a whole number")
+    return seed
 
 
 def download_flickr30k(repo_id: str) -> Path:
@@ -103,10 +109,11 @@ def download_flickr30k(repo_id: str) -> Path:
     from huggingface_hub import hf_hub_download  # takes its time to import
 
     try:
-        paths = [Path(hf_hub_download(repo_id, name, repo_type="dataset")) for name in HUB_FILES]
+        with patience():
+            paths = [Path(hf_hub_download(repo_id, name, repo_type="dataset")) for name in HUB_FILES]
     except Exception as error:  # its errors have no common base: HTTP, cache, names
         raise UserError(
-            f"cannot download {repo_id} ({first_line(error)}); put {' and '.join(HUB_FILES)}, or another form "
+            f"cannot download {repo_id} ({explain(error, repo_id)}); put {' and '.join(HUB_FILES)}, or another form "
             "of Flickr30k, into a folder and name it with --raw-dir"
         ) from error
     return paths[0].parent
@@ -129,7 +136,7 @@ def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
     data_path = settings.data_path
     if not is_prepared(data_path):
         return None
-    manifest = read_json(data_path / "dataset.json", ("inputs", "outputs", "source", "image_dir"))
+    manifest = read_json(data_path / "dataset.json", {"inputs": dict, "outputs": dict, "source": str, "image_dir": str})
     if manifest["inputs"] == json.loads(json.dumps(inputs)):
         print(f"data         {data_path} is prepared ({manifest['source']})")
         return read_prepared(data_path)
@@ -165,8 +172,9 @@ def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_toke
     """Split, check, leave out what is bad, write, report; dataset.json comes last: nothing counts as made before."""
     data_path = settings.data_path
     splits = make_splits(raw, settings)
-    hashes, bad = check_images(raw.image_dir, list(raw.captions))
-    write_atomically(data_path / "bad_images.txt", "".join(f"{name}\t{reason}\n" for name, reason in bad.items()))
+    hashes, bad = check_images(raw.image_dir, list(raw.captions), settings.MAX_IMAGE_MEGAPIXELS)
+    listed = [f"{shown(name)}\t{reason}\n" for name, reason in bad.items()]
+    write_atomically(data_path / "bad_images.txt", "".join(listed))
     stop_if_too_many_are_bad(settings, bad, len(raw.captions))
     (data_path / "dataset.json").unlink(missing_ok=True)
     data = leave_out_bad(raw, splits, hashes)
@@ -188,13 +196,16 @@ def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_toke
     return data
 
 
-def check_images(image_dir: Path, names: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+def check_images(image_dir: Path, names: list[str], max_megapixels: float) -> tuple[dict[str, str], dict[str, str]]:
     """Open every picture whole -> {name: hash of the file} of the good, {name: reason} of the bad."""
+    budget = PixelBudget(2 * LARGE)
 
     def check(name: str) -> tuple[str, str]:
+        path = image_dir / name
         try:
-            load_image(image_dir / name)
-            return file_hash(image_dir / name), ""
+            with budget.of(pixels_of_file(path)):
+                load_image(path, max_megapixels)
+            return file_hash(path), ""
         except (ImageError, OSError) as error:
             return "", str(error)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from basics.errors import UserError
+from basics.paths import is_utf8, shown
 
 SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "dev": "val", "validation": "val", "test": "test"}
 
@@ -25,15 +25,28 @@ class RawCaptions:
     archives: list[Path] = field(default_factory=list)  # that the images come from
 
     def add(self, name: str, caption: str) -> None:
-        """Keep a caption, cleaned; an image whose captions are all empty still counts as named."""
-        captions = self.captions.setdefault(name.strip(), [])
-        if caption := clean_caption(caption):
+        """Keep a caption, cleaned; an image whose captions are all empty still counts as named.
+
+        Raises TypeError and ValueError for what is no text.
+        """
+        captions = self.captions.setdefault(checked_text("image", name).strip(), [])
+        if caption := clean_caption(checked_text("caption", caption)):
             captions.append(caption)
 
     def assign(self, name: str, split: str) -> None:
-        if split not in SPLIT_NAMES:
-            raise UserError(f"{self.files[0]}: unknown split {split!r}, expected one of {', '.join(SPLIT_NAMES)}")
-        self.splits.setdefault(SPLIT_NAMES[split], []).append(name)
+        """Raises ValueError for a split that nobody knows."""
+        if split not in [*SPLIT_NAMES]:  # a list, as what is no text may have no hash
+            raise ValueError(f"unknown split {split!r}, expected one of {', '.join(SPLIT_NAMES)}")
+        self.splits.setdefault(SPLIT_NAMES[split], []).append(name.strip())
+
+
+def checked_text(what: str, value: object) -> str:
+    """The value, where it is text that can be written to a file."""
+    if not isinstance(value, str):
+        raise TypeError(f"expected text as {what}, got {str(value)[:60]}")
+    if not is_utf8(value):
+        raise ValueError(f"the {what} {shown(value)[:60]!r} holds half a character")
+    return value
 
 
 def clean_caption(caption: str) -> str:

@@ -8,12 +8,15 @@ Archives of images are unpacked into the data folder, never into the raw one.
 """
 
 import csv
+import os
 from pathlib import Path
 
-from basics.errors import UserError
+from basics.errors import UserError, reason_of
+from basics.paths import is_utf8, shown
 from sources.forms.registry import FORMS, Form
 from sources.image_folder import find_images
 from sources.raw_captions import RawCaptions
+from sources.splits import SPLITS
 
 
 def read_captions(raw_dir: Path, data_path: Path) -> RawCaptions:
@@ -22,10 +25,14 @@ def read_captions(raw_dir: Path, data_path: Path) -> RawCaptions:
     raw = RawCaptions(form.name, files=files, image_dir=files[0].parent)
     try:
         form.read(raw)
+    except UserError as error:  # which may quote what it found
+        raise UserError(shown(str(error))) from error
     except (csv.Error, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{files[0]} is no {form.name}: {type(error).__name__} {error}") from error
+        raise UserError(f"{files[0]} is no {form.name}: {type(error).__name__} {shown(reason_of(error))}") from error
     leave_out_uncaptioned(raw)
+    keep_one_split_each(raw)
     find_images(raw, raw_dir, data_path)
+    refuse_outside(raw, raw_dir)
     return raw
 
 
@@ -51,6 +58,36 @@ def leave_out_uncaptioned(raw: RawCaptions) -> None:
     for name in empty:
         del raw.captions[name]
     if empty:
-        raw.notes.append(f"{len(empty):,} images without a caption left out, {empty[0]} first")
+        raw.notes.append(f"{len(empty):,} images without a caption left out, {shown(empty[0])} first")
     if not raw.captions:
         raise UserError(f"{raw.files[0]} holds no captions")
+
+
+def keep_one_split_each(raw: RawCaptions) -> None:
+    """A picture that stands in several splits stays in the one that is looked at last; a note counts them."""
+    taken: set[str] = set()
+    several: dict[str, None] = {}
+    for split in reversed([split for split in SPLITS if split in raw.splits]):
+        names = dict.fromkeys(raw.splits[split])
+        several |= {name: None for name in names if name in taken}
+        raw.splits[split] = [name for name in names if name not in taken]
+        taken |= names.keys()
+    if several:
+        raw.notes.append(
+            f"{len(several):,} pictures stand in more than one split, {shown(next(iter(several)))} first: "
+            "kept in test, else in val, and left out of the others"
+        )
+
+
+def refuse_outside(raw: RawCaptions, raw_dir: Path) -> None:
+    """Raises UserError where a name leads out of the folder by itself; a link in the folder may lead anywhere."""
+    allowed = [Path(os.path.abspath(folder)) for folder in (raw_dir, raw.image_dir)]
+    for name in raw.captions:
+        place = Path(os.path.abspath(raw.image_dir / name))
+        if not any(place.is_relative_to(folder) for folder in allowed):
+            raise UserError(
+                f"{raw.files[0]} names the picture {shown(name)}, which is outside of {raw_dir}; put it, or a link to "
+                "it, there and name it from there"
+            )
+    if not is_utf8(raw.image_dir):
+        raise UserError(f"{shown(raw.image_dir)}: the name of this folder is no UTF-8; rename it")

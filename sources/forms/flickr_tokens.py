@@ -2,7 +2,7 @@
 
 from basics.errors import UserError
 from sources.raw_captions import RawCaptions
-from sources.text_files import text_of
+from sources.text_files import lines_of, text_of
 
 SPLIT_LISTS = {"train": "*trainImages.txt", "val": "*devImages.txt", "test": "*testImages.txt"}
 
@@ -10,12 +10,11 @@ SPLIT_LISTS = {"train": "*trainImages.txt", "val": "*devImages.txt", "test": "*t
 def read_flickr_tokens(raw: RawCaptions) -> None:
     """`name.jpg#0<TAB>caption`, with lists of the splits beside it."""
     path = raw.files[0]
-    for number, line in enumerate(text_of(path).splitlines(), 1):
-        if line.strip():
-            key, tab, caption = line.partition("\t")
-            if not tab:
-                raise UserError(f"{path}, line {number}: expected 'name.jpg#0<TAB>caption', got {line[:60]!r}")
-            raw.add(key.rpartition("#")[0] or key, caption)
+    for number, line in lines_of(path):
+        key, tab, caption = line.partition("\t")
+        if not tab:
+            raise UserError(f"{path}, line {number}: expected 'name.jpg#0<TAB>caption', got {line[:60]!r}")
+        raw.add(key.rpartition("#")[0] or key, caption)
     for split, pattern in SPLIT_LISTS.items():
         for split_list in sorted(path.parent.glob(pattern)):
             raw.files.append(split_list)

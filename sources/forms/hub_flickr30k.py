@@ -1,17 +1,17 @@
 """flickr_annotations_30k.csv: Flickr30k as nlphuji/flickr30k of the Hub has it."""
 
-import json
-
 from sources.raw_captions import RawCaptions
-from sources.text_files import column, table_rows
+from sources.text_files import at, column, parse_json, table_rows, texts_in
 
 
 def read_hub_flickr30k(raw: RawCaptions) -> None:
     """A JSON list of captions, a split and a file name a row."""
-    rows = table_rows(raw.files[0], ",")
-    _, header = next(rows)
-    captions, split, name = (column(header, (title,), raw.files[0]) for title in ("raw", "split", "filename"))
-    for _, row in rows:
-        for caption in json.loads(row[captions]):
-            raw.add(row[name], caption)
-        raw.assign(row[name], row[split])
+    path = raw.files[0]
+    rows = table_rows(path, ",")
+    _, header = next(rows, (0, []))
+    captions, split, name = (column(header, (title,), path) for title in ("raw", "split", "filename"))
+    for number, row in rows:
+        with at(f"{path}, line {number}"):
+            for caption in texts_in(parse_json(row[captions])):
+                raw.add(row[name], caption)
+            raw.assign(row[name], row[split])

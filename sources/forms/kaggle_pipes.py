@@ -4,13 +4,13 @@ import re
 
 from basics.errors import UserError
 from sources.raw_captions import RawCaptions
-from sources.text_files import text_of
+from sources.text_files import lines_of
 
 
 def read_kaggle_pipes(raw: RawCaptions) -> None:
     """`image_name| comment_number| comment`, where one row lacks its second separator."""
-    rows = [line.split("|", 2) for line in text_of(raw.files[0]).splitlines() if line.strip()]
-    for number, row in enumerate(rows[1:], 2):
+    rows = [(number, line.split("|", 2)) for number, line in lines_of(raw.files[0])]
+    for number, row in rows[1:]:
         if len(row) == 2 and (match := re.match(r"\s*\d+\s+(.+)", row[1])):
             raw.notes.append(f"line {number} repaired: {'|'.join(row)!r} lacked a separator")
             row = [row[0], "", match[1]]

@@ -1,5 +1,8 @@
 """Downloads with the real Hub client against tests/hub_stub.py, in processes of their own."""
 
+import contextlib
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,3 +62,34 @@ def test_download_refuses_with_one_line(stub, tmp_path, endpoint, reason):
 def test_download_refuses_what_is_no_repository_name():
     with pytest.raises(UserError, match="expected user/name"):
         download("../../a b")
+
+
+@pytest.mark.parametrize(
+    "kind, said, reason",
+    [
+        ("page", "", "answered, but not as the Hub does; is there a proxy or a log-in page in between?"),
+        ("silence", "hub          {place} has not answered for 0.2 seconds\n", "cannot be reached"),
+    ],
+)
+def test_a_hub_that_answers_a_page_or_nothing_is_one_line(stub, tmp_path, kind, said, reason):
+    script = f"""
+from basics import hub_files
+hub_files.SAY_AFTER, hub_files.GIVE_UP_AFTER = 0.2, 0.5
+{DOWNLOAD}"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if kind == "page":
+            threading.Thread(target=answer_with_a_page, args=(server,), daemon=True).start()
+        _, errors = finish(start(script, stub, tmp_path, HF_ENDPOINT=place))
+    expected = f"error: cannot load {REPO_ID} from the Hugging Face Hub: {place} {reason}\n"
+    assert errors == said.format(place=place) + expected
+
+
+def answer_with_a_page(server: socket.socket) -> None:
+    page = b"<html>log in</html>"
+    with contextlib.suppress(OSError):  # closed at the end
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page))

@@ -62,8 +62,14 @@ def test_pictures_of_every_mode_are_captioned(captioner, mode):
 
 def test_long_lists_are_captioned_in_batches(captioner, file, monkeypatch):
     sizes, caption_images = [], captioner.caption_images
+
+    def watched(images, options):
+        images = list(images)
+        sizes.append(len(images))
+        return caption_images(images, options)
+
     monkeypatch.setattr(folder, "BATCH", 2)
-    monkeypatch.setattr(captioner, "caption_images", lambda i, o: sizes.append(len(i)) or caption_images(i, o))
+    monkeypatch.setattr(captioner, "caption_images", watched)
     assert len(captioner.caption([file] * 5)) == 5 and sizes == [2, 2, 1]
 
 

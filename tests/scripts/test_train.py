@@ -94,14 +94,14 @@ def test_a_non_finite_loss_stops_with_step_rate_and_last_good_checkpoint(finishe
     result = train(
         tmp_path,
         RUN_NAME="a",
-        LEARNING_RATE=1e30,
+        LEARNING_RATE=1e9,
         WARMUP_STEPS=0,
         GRADIENT_CLIP_NORM="none",
         CHECKPOINT_EVERY_STEPS=1,
         NUM_EPOCHS=20,
     )
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    for part in ("no longer finite at step", "learning rate 9.90e+29", "checkpoint_step_00000001.pt"):
+    for part in ("no longer finite at step", "learning rate 9.90e+08", "checkpoint_step_00000001.pt"):
         assert part in result.stderr
     for path in (tmp_path / "checkpoints/a").glob("*.pt"):
         assert all(tensor.isfinite().all() for tensor in load_weights(path).values())

@@ -1,12 +1,16 @@
 """Archives from others: nothing lands outside the folder, and half an archive is no archive."""
 
+import gzip
 import io
+import os
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
 from basics.errors import UserError
+from sources import archives
 from sources.archives import unpack
 
 
@@ -39,4 +43,46 @@ def test_a_link_in_an_archive_cannot_lead_out(tmp_path):
 def test_a_cut_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(UserError, match="download it again"):
+        unpack([tmp_path / "a.zip"], tmp_path / "images")
+
+
+def tar(size: int) -> bytes:
+    """An archive of a file of zeros."""
+    with tarfile.open(fileobj=(content := io.BytesIO()), mode="w") as file:
+        info = tarfile.TarInfo("a.png")
+        info.size = size
+        file.addfile(info, io.BytesIO(bytes(size)))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("place", [-8, -1])  # the checksum, the length
+def test_a_gzip_that_does_not_hold_what_it_says_is_refused(tmp_path, place):
+    data = bytearray(gzip.compress(tar(50_000)))
+    (tmp_path / "good.tar.gz").write_bytes(data)
+    data[place] ^= 1
+    (tmp_path / "bad.tar.gz").write_bytes(data)
+    assert (unpack([tmp_path / "good.tar.gz"], tmp_path / "a") / "a.png").stat().st_size == 50_000
+    with pytest.raises(UserError, match="bad.tar.gz cannot be unpacked: .*; download it again"):
+        unpack([tmp_path / "bad.tar.gz"], tmp_path / "b")
+    assert not list((tmp_path / "b").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch, kind):
+    archive = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for name in "ab":
+                file.writestr(name, bytes(60))
+    else:
+        archive.write_bytes(tar(120))
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(UserError, match="120 bytes to unpack, 100 free"):
+        unpack([archive], tmp_path / "images")
+    assert not list((tmp_path / "images").iterdir())
+
+
+def test_a_pipe_for_an_archive_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.zip")
+    with pytest.raises(UserError, match="is a pipe, expected an archive"):
         unpack([tmp_path / "a.zip"], tmp_path / "images")
