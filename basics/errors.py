@@ -12,13 +12,20 @@ import traceback
 from collections.abc import Callable
 
 from basics import starting
+from basics.paths import shown
 
 LONGEST = 300  # characters of another's error within a message of ours
 PIPE_CLOSED = 141  # the exit status that shells show for programs that a closed pipe has ended
 
 
 class UserError(Exception):
-    """Something the user can put right; the message says what was wrong, what was expected and what to type."""
+    """Something the user can put right; the message says what was wrong, what was expected and what to type.
+
+    What names and values in it hold beside printable characters is escaped.
+    """
+
+    def __init__(self, text: str):
+        super().__init__("\n".join(map(shown, text.split("\n"))))
 
 
 def run_script(main: Callable[[list[str]], int | None]) -> None:

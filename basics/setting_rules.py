@@ -3,7 +3,6 @@
 problems = find_problems(settings)      # all of them, a line each; [] where training can start
 """
 
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -45,8 +44,12 @@ def find_problems(settings: Values) -> list[str]:
     )
     problems = []
     for rule in rules:
-        with contextlib.suppress(NoSetting):
+        try:
             problems += rule(settings)
+        except NoSetting:
+            continue
+        except OSError as error:  # of a path that no system has
+            problems.append(f"{str(error.filename)[:60]!r}: {(error.strerror or '').lower()}")
     return problems
 
 
