@@ -75,7 +75,7 @@ def check(value: Any, pattern: Any, where: str) -> None:
     elif isinstance(pattern, tuple):
         check_one_of(value, pattern, where)
     elif not fits(value, pattern):
-        raise ValueError(f"{where} must be {describe(pattern)}, got {shown(value)}")
+        raise ValueError(f"{where} must be {describe(pattern)}, got {briefly(value)}")
 
 
 def check_names(value: dict, pattern: dict, where: str) -> None:
@@ -95,7 +95,7 @@ def check_one_of(value: Any, patterns: tuple, where: str) -> None:
         except ValueError:
             if is_a(value, (dict,)) and isinstance(pattern, (dict, Each)) or is_a(value, (list,)) and is_list(pattern):
                 raise
-    raise ValueError(f"{where} must be {' or '.join(map(describe, patterns))}, got {shown(value)}")
+    raise ValueError(f"{where} must be {' or '.join(map(describe, patterns))}, got {briefly(value)}")
 
 
 def is_list(pattern: Any) -> bool:
@@ -128,7 +128,7 @@ def short(name: str) -> str:
     return name if name.isidentifier() and len(name) < 100 else reprlib.repr(name)
 
 
-def shown(value: Any) -> str:
+def briefly(value: Any) -> str:
     """A few characters of the value, which may be as large as it likes."""
     plain = value is None or isinstance(value, (str, bool, int, float, list, tuple, dict))
     if not plain or is_a(value, (int,)) and abs(value) > 10**30:
