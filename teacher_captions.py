@@ -14,10 +14,13 @@ import basics.starting  # noqa: F401  # first of all: for the seconds that the o
 import argparse
 import json
 import os
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from basics.errors import UserError, run_script
+from basics.locks import locked
 from basics.progress_bar import progress_bar
 from sources.forms.registry import FORMS
 from sources.images import IMAGE_SUFFIXES, ImageError, find_pictures, load_image
@@ -106,13 +109,16 @@ def main(argv: list[str]) -> int:
     teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
     left_out: list[str] = []
     with (
+        locked(folder / "captions.lock", otherwise="wait for its end"),
         open(file, "a", encoding="utf-8") as output,
         progress_bar(total=len(names), initial=len(names) - len(todo), desc="captioning", unit=" pictures") as bar,
     ):
         for start in range(0, len(todo), BATCH):
             batch = todo[start : start + BATCH]
-            good, images = readable(folder, batch, left_out)
-            rows = teacher.captions(teacher.pixels(images), arguments.beam) if images else []
+            good: list[str] = []
+            images = readable(folder, batch, good, left_out)
+            first = next(images, None)
+            rows = teacher.captions(teacher.pixels(chain([first], images)), arguments.beam) if first else []
             for name, row in zip(good, rows):
                 output.write(as_line(name, row[0]))
             output.flush()
@@ -124,16 +130,16 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def readable(folder: Path, names: list[str], left_out: list[str]) -> tuple[list[str], list["Image"]]:
-    """The names and pictures that can be read; what cannot is added to left_out."""
-    good, images = [], []
+def readable(folder: Path, names: list[str], good: list[str], left_out: list[str]) -> Iterator["Image"]:
+    """The pictures that can be read, each when it is asked for; its name goes to good, an error to left_out."""
     for name in names:
         try:
-            images.append(load_image(folder / name))
-            good.append(name)
+            image = load_image(folder / name)
         except ImageError as error:
             left_out.append(str(error))
-    return good, images
+            continue
+        good.append(name)
+        yield image
 
 
 if __name__ == "__main__":

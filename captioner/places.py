@@ -4,7 +4,7 @@ from pathlib import Path
 
 from basics.errors import UserError
 from basics.files import recover_folder
-from basics.hub_files import explain, may_be_hub_id
+from basics.hub_files import explain, may_be_hub_id, patience
 from basics.stored import check, json_of
 
 EXPECTED = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
@@ -57,9 +57,10 @@ def locate(name: str, what: str = "captioner", expected: str = EXPECTED) -> Path
     from huggingface_hub import snapshot_download  # takes its time to import
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=FILES))
-        if not any(folder.glob("*.safetensors")):  # older models; transformers reads it with weights_only
-            folder = Path(snapshot_download(name, allow_patterns=[*FILES, "pytorch_model.bin"]))
+        with patience():
+            folder = Path(snapshot_download(name, allow_patterns=FILES))
+            if not any(folder.glob("*.safetensors")):  # older models; transformers reads it with weights_only
+                folder = Path(snapshot_download(name, allow_patterns=[*FILES, "pytorch_model.bin"]))
         return folder
     except Exception as error:  # its errors have no common base: HTTP, cache, names
         raise UserError(f"cannot load the {what} {name} from the Hub: {explain(error, name)}") from error

@@ -11,7 +11,7 @@ are frozen and in eval mode, and it is no part of the student, of its checkpoint
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class Teacher:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def pixels(self, images: list[Image.Image]) -> Tensor:
+    def pixels(self, images: Iterable[Image.Image]) -> Tensor:
         """The same crops that the student sees, through the teacher's own preprocessing -> (U, 3, H, W)."""
         return prepare_pixels(self.image_processor, images).to(self.device)
 

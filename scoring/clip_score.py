@@ -10,7 +10,7 @@ import torch
 from transformers import AutoProcessor, CLIPModel
 
 from basics.errors import reason_of
-from networks.encoder import quiet_transformers
+from networks.encoder import prepare_pixels, quiet_transformers
 from scoring.metric import OutsideScore
 from sources.images import load_image
 
@@ -32,9 +32,9 @@ def clip_score(model_name: str, paths: list[Path], captions: list[str], device: 
     with torch.inference_mode():
         for start in range(0, len(paths), BATCH):
             texts = [CLIP_PROMPT + caption for caption in captions[start : start + BATCH]]
-            images = [load_image(path) for path in paths[start : start + BATCH]]
-            inputs = processor(text=texts, images=images, return_tensors="pt", padding=True, truncation=True).to(device)
-            output = model(**inputs)
+            tokens = processor.tokenizer(texts, return_tensors="pt", padding=True, truncation=True).to(device)
+            pixels = prepare_pixels(processor.image_processor, map(load_image, paths[start : start + BATCH])).to(device)
+            output = model(**tokens, pixel_values=pixels)
             cosines = (output.image_embeds * output.text_embeds).sum(-1)  # both have length 1
             per_image += (CLIP_WEIGHT * cosines.clamp(min=0)).tolist()
     return OutsideScore(float(np.mean(per_image)), per_image)

@@ -24,7 +24,7 @@ from sources.archives import stamps
 from sources.data_report import EncodesCaptions, data_report, format_report
 from sources.images import LARGE, ImageError, load_image, pixels_of_file
 from sources.pixel_budget import PixelBudget
-from sources.prepared import PreparedData, damaged, is_prepared, read_json, read_prepared
+from sources.prepared import PreparedData, broken, is_prepared, read_json, read_prepared
 from sources.raw_captions import RawCaptions
 from sources.reading import read_captions
 from sources.shapes import draw_shapes
@@ -100,7 +100,7 @@ def seed_of_splits(settings: Settings) -> int:
         return settings.SEED
     seed = read_json(manifest, {"inputs": dict})["inputs"].get("SEED", settings.SEED)
     if type(seed) is not int:
-        raise damaged(manifest, "expected SEED, a whole number")
+        raise broken(manifest, "expected SEED, a whole number")
     return seed
 
 

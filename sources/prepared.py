@@ -9,10 +9,8 @@ from pathlib import Path
 
 from basics.errors import UserError, reason_of
 from basics.paths import is_utf8, shown
+from basics.stored import Each, check, json_of
 from sources.splits import SPLITS
-from sources.text_files import parse_json
-
-NAMES: dict[type, str] = {str: "a text", dict: "an object"}
 
 
 @dataclass
@@ -50,35 +48,24 @@ def read_prepared(data_path: Path) -> PreparedData:
     return PreparedData(captions, {split: splits.get(split, []) for split in SPLITS}, image_dir)
 
 
-def read_json(path: Path, keys: dict[str, type]) -> dict:
-    """An object that has the keys, with values of these types. Raises UserError when it is anything else."""
-    content = read_object(path)
-    for key, kind in keys.items():
-        if not isinstance(content.get(key), kind):
-            raise damaged(path, f"expected {key}, {NAMES[kind]}")
-    return content
+def read_json(path: Path, pattern: dict | Each) -> dict:
+    """What is like a pattern of basics/stored.py. Raises UserError when it is anything else."""
+    try:
+        content = json_of(path)
+        check(content, pattern, path.name)
+        return content  # type: ignore[no-any-return]  # check() has looked
+    except (OSError, ValueError) as error:
+        raise broken(path, reason_of(error)) from error
 
 
 def read_lists(path: Path) -> dict[str, list[str]]:
     """An object of lists of texts. Raises UserError when it is anything else."""
-    content = read_object(path)
+    content = read_json(path, Each([str]))
     for name, texts in content.items():
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise damaged(path, f"expected a list of texts as {shown(name)}")
         if not is_utf8("".join([name, *texts])):
-            raise damaged(path, f"half a character in {shown(name)}")
+            raise broken(path, f"half a character in {shown(name)}")
     return content
 
 
-def read_object(path: Path) -> dict:
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise damaged(path, reason_of(error)) from error
-    if not isinstance(content, dict):
-        raise damaged(path, "expected an object")
-    return content
-
-
-def damaged(path: Path, reason: str) -> UserError:
+def broken(path: Path, reason: str) -> UserError:
     return UserError(f"{path} is damaged ({reason}); delete {path.parent}/dataset.json and prepare again")

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,14 +37,6 @@ def at(place: str, expected: str = "") -> Iterator[None]:
     except (csv.Error, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else reason_of(error)
         raise UserError(f"{place}: " + (f"expected {expected} ({reason})" if expected else reason)) from error
-
-
-def parse_json(text: str) -> Any:
-    """Raises ValueError for what is no JSON, or none that a person would write."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("lists or objects within one another a thousand deep") from None
 
 
 def texts_in(value: Any) -> list[str]:

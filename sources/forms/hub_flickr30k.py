@@ -1,7 +1,8 @@
 """flickr_annotations_30k.csv: Flickr30k as nlphuji/flickr30k of the Hub has it."""
 
+from basics.stored import parse_json
 from sources.raw_captions import RawCaptions
-from sources.text_files import at, column, parse_json, table_rows, texts_in
+from sources.text_files import at, column, table_rows, texts_in
 
 
 def read_hub_flickr30k(raw: RawCaptions) -> None:
@@ -12,6 +13,6 @@ def read_hub_flickr30k(raw: RawCaptions) -> None:
     captions, split, name = (column(header, (title,), path) for title in ("raw", "split", "filename"))
     for number, row in rows:
         with at(f"{path}, line {number}"):
-            for caption in texts_in(parse_json(row[captions])):
+            for caption in texts_in(parse_json(row[captions], "the column")):
                 raw.add(row[name], caption)
             raw.assign(row[name], row[split])

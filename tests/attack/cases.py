@@ -63,7 +63,8 @@ def case(name: str, kind: Kind, number: int, seed: int, place: Path) -> str:
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(LONGEST)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+        with quiet[0], quiet[1], contextlib.chdir(folder):
             return kind(random.Random(f"{seed} {name} {number}"), folder)
     except BaseException:
         return f"seed {seed}, case {number}: {traceback.format_exc()}"

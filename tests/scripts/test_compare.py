@@ -272,7 +272,7 @@ def test_pictures_are_decoded_once_a_side_and_those_left_out_are_the_same_for_bo
     shutil.copytree(made / "raw", tmp_path / "raw")
     (tmp_path / "raw/Images/03.png").write_bytes(b"no picture")
     decoded, to_rgb = [], images.to_rgb
-    monkeypatch.setattr(images, "to_rgb", lambda image: decoded.append(1) or to_rgb(image))
+    monkeypatch.setattr(images, "to_rgb", lambda *image: decoded.append(1) or to_rgb(*image))
     monkeypatch.setattr("scoring.comparison_report.measure_costs", lambda *_: ([{}, {}], {}))
     monkeypatch.setattr("scoring.comparison_report.format_costs", lambda *_: "")
     flags = ["--split", "test", "--data-dir", str(tmp_path / "raw"), "--output", str(tmp_path / "both.json")]

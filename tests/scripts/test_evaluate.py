@@ -160,7 +160,7 @@ def test_damaged_pictures_are_counted_and_left_out(made, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert result.returncode == 0 and "left out     1 pictures, cannot read raw/Images/03.png" in result.stdout
     assert "images:23" in results["signature"] and len(results["images"]) == 23
-    assert results["left_out"] == ["cannot read raw/Images/03.png: it is no picture"]
+    assert results["left_out"] == ["cannot read raw/Images/03.png: it is no picture (JPEG, PNG, GIF, WEBP, BMP, TIFF)"]
 
 
 def test_without_the_damaged_pictures_the_results_are_the_same(made, tmp_path):
@@ -180,7 +180,7 @@ def test_without_the_damaged_pictures_the_results_are_the_same(made, tmp_path):
 
 def test_each_picture_is_decoded_once(made, monkeypatch):
     decoded, to_rgb = [], images.to_rgb
-    monkeypatch.setattr(images, "to_rgb", lambda image: decoded.append(1) or to_rgb(image))
+    monkeypatch.setattr(images, "to_rgb", lambda *image: decoded.append(1) or to_rgb(*image))
     assert evaluate_test(made, "good", "--batch-size", 7).returncode == 0
     assert len(decoded) == 24
 

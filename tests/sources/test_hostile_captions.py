@@ -93,7 +93,7 @@ def test_a_wrong_type_is_named_with_its_line(raw_dir, row, part):
 @pytest.mark.parametrize("name", ["captions.jsonl", "dataset_x.json", "captions_train2017.json"])
 def test_json_of_a_great_depth_is_refused(raw_dir, name):
     (raw_dir / name).write_text("[" * 100_000)
-    assert "a thousand deep" in refusal(raw_dir) and name in refusal(raw_dir)
+    assert "is nested too deeply" in refusal(raw_dir) and name in refusal(raw_dir)
 
 
 @pytest.mark.parametrize(
