@@ -49,7 +49,8 @@ def disk_error(error: BaseException | None) -> int | None:
 
 
 def reason(number: int, path: Path) -> str:
-    free = f", {size(free_bytes(path))} are free there" if number in NO_ROOM else ""
+    no_room = number in NO_ROOM and not path.is_char_device()
+    free = f", {size(free_bytes(path))} are free there" if no_room else ""
     return f"{os.strerror(number).lower()}{free}"
 
 

@@ -33,7 +33,7 @@ RUN = dict(
     SCST_EPOCHS=2,
     CHECKPOINT_EVERY_STEPS=1,
     AUGMENT="true",
-    AUGMENT_VIEWS=2,
+    AUGMENT_VIEWS=60,  # a second of encoding
     CACHE_FEATURES="true",
     ENCODER_TRAINABLE="none",
     GROUP_CAPTIONS="true",
@@ -73,7 +73,7 @@ class KilledRuns:
             folder = self.fresh(str(self.kills.total()))
             for _ in range(min(10, total - self.kills.total())):
                 process = self.start(folder)
-                time.sleep(self.rng.random() ** 2 * 0.6 * self.seconds)
+                time.sleep(self.rng.random() ** 3 * 0.8 * self.seconds)
                 process.send_signal(signal.SIGKILL)
                 if process.wait() == 0:
                     break  # it had come to its end

@@ -31,7 +31,8 @@ WITH_FLAGS = {
 }
 WITH_SETTINGS = ("train.py", "prepare_dataset.py")
 FLAG_SOURCES = [*(ROOT / name for name in WITH_FLAGS), ROOT / "scoring/request.py", *(ROOT / "captioner").glob("*.py")]
-OF_THE_READER = "does not exist|is no folder here|needs RAW_DIR|no Hub token"  # what only the reader's machine has
+# what only the machine of a reader has
+OF_THE_READER = "does not exist|is no folder here|is not here; expected|needs RAW_DIR|no Hub token"
 VARIABLES = {"HF_HUB_OFFLINE", "OMP_NUM_THREADS"}  # of the environment, named as settings are
 
 
