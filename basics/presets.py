@@ -19,7 +19,7 @@ from basics.setting_values import read_value, unknown
 PRESET_DIR = Path(__file__).parents[1] / "presets"
 PRESET_BYTES = 100_000  # those of this project have under 2,000
 BASE = "BASE"  # no setting: the preset whose values these replace
-LONGEST_NAME = 100  # characters of a name that a message repeats
+LONGEST_NAME, LONGEST_CIRCLE = 100, 300  # characters that a message repeats
 
 
 class PresetLine(NamedTuple):
@@ -87,9 +87,10 @@ def base_of(lines: list[PresetLine], paths: list[Path]) -> Path | None:
             f"{base.place}: BASE must be a preset's name or the path of a .yaml file, got {base.value!r:.60}"
         )
     path = find_preset(base.value, paths[-1].parent, f"{base.place}: BASE: ")
-    if path.resolve() in [earlier.resolve() for earlier in paths]:
-        circle = " -> ".join(map(place_in, [*paths, path]))
-        raise ValueError(f"{base.place}: BASE leads in a circle, {circle}")
+    resolved = [earlier.resolve() for earlier in paths]
+    if path.resolve() in resolved:
+        circle = " -> ".join(map(place_in, [*paths[resolved.index(path.resolve()) :], path]))
+        raise ValueError(f"{base.place}: BASE leads in a circle, {circle[:LONGEST_CIRCLE]}")
     return path
 
 
