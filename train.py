@@ -26,7 +26,7 @@ from basics.devices import Batch, autocast, to_device
 from basics.errors import UserError, run_script
 from basics.locks import locked
 from basics.setting_effects import without_effect
-from basics.settings import Settings, given_names, help_text, load_settings
+from basics.settings import Settings, help_text, settings_and_given
 from losses.criterion import Criterion
 from publishing.hub_upload import NoUpload, make_uploader
 from sources.source import Source
@@ -175,8 +175,8 @@ def main(argv: list[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(help_text(USAGE))
         return 0
-    settings = load_settings(argv)
-    for line in without_effect(settings, given_names(argv)):
+    settings, given = settings_and_given(argv)
+    for line in without_effect(settings, given):
         print(f"note         {line}")
     resumed = find_resumed(settings)
     if resumed:

@@ -25,11 +25,11 @@ OF_SCRATCH = "SCRATCH_IMAGE_SIZE SCRATCH_PATCH_SIZE SCRATCH_EMBED_DIM SCRATCH_LA
 def without_effect(settings: Values, given: Iterable[str]) -> list[str]:
     """A line for each setting of `given` (by flag or preset) that the others leave without effect, and why.
 
-    Of config.py those are known whose default is off.
+    Those whose default is off are said wherever they were switched on, and nowhere where they are off.
     """
-    switched_on = {name for name in OFF_BY_DEFAULT if getattr(settings, name)}
+    asked = {name for name in OFF_BY_DEFAULT if getattr(settings, name)} | {*given} - {*OFF_BY_DEFAULT}
     reasons = {name: reason for idle, names, reason in conditions(settings) if idle for name in names.split()}
-    return [f"{name} has no effect: {reasons[name]}" for name in sorted({*given} | switched_on) if name in reasons]
+    return [f"{name} has no effect: {reasons[name]}" for name in sorted(asked) if name in reasons]
 
 
 def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:

@@ -9,16 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from basics.config_file import CONFIG_FILE, config_values, line_of
-from basics.errors import UserError, reason_of
+from basics.errors import UserError
+from basics.presets import Preset, read_preset
 from basics.setting_rules import NoSetting, find_problems
 from basics.setting_schema import SCHEMA
 from basics.setting_values import RENAMED_VALUES, read_value, unknown
-
-PRESET_DIR = Path(__file__).parents[1] / "presets"
-PRESET_BYTES = 100_000  # those of this project have under 2,000
 
 # What decides the shape of the model or the meaning of its tokens: a checkpoint's own values win over config.py.
 ARCHITECTURE = (
@@ -118,32 +114,38 @@ def stored_value(name: str, value: Any) -> Any:
 
 def load_settings(argv: Iterable[str] = (), **overrides: Any) -> Settings:
     """Merge config.py, the preset, the flags in argv and overrides (values by name), and check the result."""
+    return settings_and_given(argv, **overrides)[0]
+
+
+def settings_and_given(argv: Iterable[str] = (), **overrides: Any) -> tuple[Settings, set[str]]:
+    """The same, and the names of the settings that the flags and the preset's own file give."""
     problems: list[str] = []
     flags = parse_flags(list(argv), problems)
-    preset = flags.pop("PRESET", None)
+    name = flags.pop("PRESET", None)
     values = config_values(problems)
-    own = set(values)  # of which config.py has the last word
-    for source in ({} if preset is None else read_preset(preset, problems), flags, overrides):
-        own -= source.keys()
+    places = dict.fromkeys(values, CONFIG_FILE.name)
+    preset = Preset({}, {}, set()) if name is None else read_preset(name, problems)
+    if preset is not None:
+        values |= preset.values
+        places |= preset.places
+    for source in (flags, overrides):
         for name, value in source.items():
+            places.pop(name, None)
             set_value(values, name, value, problems)
-    problems += [located(problem, own) for problem in find_problems(Settings(values))]
-    if problems:
+    if preset is not None:  # else most of what the values need of each other is missing
+        problems += [located(problem, places) for problem in find_problems(Settings(values))]
+    if preset is None or problems:
         raise SettingsError(problems)
-    return Settings(values)
+    return Settings(values), {*flags, *preset.own}
 
 
-def located(problem: str, own: set[str]) -> str:
-    """The problem, with the line of config.py where the setting that it begins with has its value there."""
+def located(problem: str, places: dict[str, str]) -> str:
+    """The problem, with the file and line where the setting that it begins with has its value, if in a file."""
     name = problem.partition(" ")[0]
-    return f"{problem} (config.py, line {line_of(name)})" if name in own else problem
-
-
-def given_names(argv: Iterable[str]) -> set[str]:
-    """The settings that flags and the preset give, whatever their values."""
-    flags = parse_flags(list(argv), [])
-    preset = flags.pop("PRESET", None)
-    return {*flags, *({} if preset is None else read_preset(preset, []))}
+    place = places.get(name)
+    if place == CONFIG_FILE.name:
+        place = f"{place}, line {line_of(name)}"
+    return f"{problem} ({place})" if place else problem
 
 
 def parse_flags(argv: list[str], problems: list[str]) -> dict[str, str]:
@@ -161,7 +163,7 @@ def parse_flags(argv: list[str], problems: list[str]) -> dict[str, str]:
             elif name in SCHEMA and SCHEMA[name].type is bool:
                 value = "true"
             elif name == "PRESET":
-                value = ""  # read_preset() says which there are
+                value = ""  # find_preset() says which there are
             else:
                 problems.append(f"{flag} needs a value" if name in SCHEMA else unknown(name, [*SCHEMA, "PRESET"]))
                 continue
@@ -169,40 +171,9 @@ def parse_flags(argv: list[str], problems: list[str]) -> dict[str, str]:
     return flags
 
 
-def read_preset(preset: str, problems: list[str]) -> dict[str, Any]:
-    """A preset is a YAML file of settings, named by file path or by its name in presets/."""
-    path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESET_DIR / f"{preset}.yaml"
-    if not preset or not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESET_DIR.glob("*.yaml")))
-        wrong = f"no preset {preset!r} at {path}" if preset else "--preset needs a name"
-        problems.append(f"{wrong}; known presets: {known}")
-        return {}
-    try:
-        content = flat_yaml(path)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, no such date, more digits than a number has
-        problems.append(f"preset {path} is no valid YAML: {reason_of(error)}")
-        return {}
-    if not isinstance(content, dict):
-        problems.append(f"preset {path} must hold lines like 'LEARNING_RATE: 0.0003'")
-        return {}
-    return {str(name).replace("-", "_").upper(): value for name, value in content.items()}
-
-
-def flat_yaml(path: Path) -> Any:
-    """The content, None where it is no plain list of names and values, of which a few may stand for gigabytes."""
-    if path.stat().st_size > PRESET_BYTES:
-        return None
-    text, depth = path.read_text(encoding="utf-8"), 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > 1 or isinstance(event, yaml.AliasEvent):
-            return None
-    return yaml.safe_load(text)
-
-
 def set_value(values: dict[str, Any], name: str, value: Any, problems: list[str]) -> None:
     if name not in SCHEMA:
-        problems.append(unknown(name, SCHEMA if name == "PRESET" else [*SCHEMA, "PRESET"]))
+        problems.append(unknown(name, [*SCHEMA, "PRESET"]))
         return
     try:
         values[name] = read_value(name, value)
@@ -212,7 +183,11 @@ def set_value(values: dict[str, Any], name: str, value: Any, problems: list[str]
 
 def help_text(usage: str) -> str:
     """The --help page: every setting with its default and its comment in config.py, in config.py's groups."""
-    lines = [usage, "", "Settings (defaults in config.py; --preset NAME reads presets/NAME.yaml first):"]
+    lines = [
+        usage,
+        "",
+        "Settings (defaults in config.py; --preset NAME reads presets/NAME.yaml first, or a .yaml file):",
+    ]
     for line in CONFIG_FILE.read_text(encoding="utf-8").splitlines():
         if group := re.match(r"# --- (.+) ---", line):
             lines += ["", group[1]]
