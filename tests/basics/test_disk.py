@@ -1,6 +1,7 @@
 """A disk without room: one line with the place and what is free, and what was there is whole."""
 
 import resource
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,6 +62,8 @@ def test_a_script_says_it_in_one_line(no_room, tmp_path):
     )
 
 
-def test_free_bytes_are_those_of_the_nearest_folder(tmp_path):
-    assert disk.free_bytes(tmp_path / "not/yet") == disk.free_bytes(tmp_path)
+def test_free_bytes_are_those_of_the_nearest_folder(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=7))
+    assert disk.free_bytes(tmp_path / "not/yet") == 7 and asked == [tmp_path]
     assert issubclass(WriteError, UserError)
