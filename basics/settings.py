@@ -102,10 +102,7 @@ def stored_value(name: str, value: Any) -> Any:
         raise ValueError(f"settings must have names, got {name!r}")
     if name not in SCHEMA or name == "DATASET" and isinstance(value, str):  # it may be of a form that is not here
         return value
-    try:
-        value = read_value(name, value)
-    except OverflowError:
-        raise ValueError(f"{name} is too large a number") from None
+    value = read_value(name, value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         for broken in SCHEMA[name].broken_bounds(value):
             raise ValueError(f"{name} must be {broken}, got {value}")
