@@ -70,7 +70,7 @@ class KilledRuns:
     def kill_until(self, total: int) -> None:
         """One run after the other, each killed at most 10 times and then left to its end."""
         while self.kills.total() < total:
-            folder = self.fresh(str(self.kills.total()))
+            folder = self.fresh(f"after {self.kills.total()} kills, {time.monotonic_ns()}")
             for _ in range(min(10, total - self.kills.total())):
                 process = self.start(folder)
                 time.sleep(self.rng.random() ** 3 * 0.8 * self.seconds)
