@@ -59,6 +59,7 @@ DECODER_TRAINABLE = "all"  # what of the language model is tuned: "none", the la
 DECODER_FROZEN_PRECISION = "fp32"  # "bf16" keeps matrices of it that are not tuned in 16 bits; needs PRECISION bf16
 LORA_RANK = 0  # rank of low-rank adapters, which are tuned in place of the language model; 0: none
 LORA_ALPHA = 16  # what they add counts LORA_ALPHA / LORA_RANK times, 1 or more
+LORA_MERGE = False  # best/ has what the adapters learned in the model's own weights; best/ alone, not checkpoints
 LORA_TARGETS = None  # layers that have them, "q_proj,v_proj"; None: as peft has it for the model's family
 
 # --- Training ---

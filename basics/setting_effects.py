@@ -25,7 +25,7 @@ OF_A_TEACHER = (
 OF_OURS = "DECODER_EMBED_DIM DECODER_HEADS DECODER_LAYERS DECODER_FF_DIM DECODER_DROPOUT"
 OF_OUR_VOCABULARY = "VOCAB_PATH MERGES_PATH VOCAB_SIZE MIN_FREQUENCY"
 OF_A_LANGUAGE_MODEL = (
-    "PREFIX_TOKENS PROMPT DECODER_TRAINABLE DECODER_FROZEN_PRECISION LORA_RANK LORA_ALPHA LORA_TARGETS"
+    "PREFIX_TOKENS PROMPT DECODER_TRAINABLE DECODER_FROZEN_PRECISION LORA_RANK LORA_ALPHA LORA_MERGE LORA_TARGETS"
 )
 OF_SCRATCH = "SCRATCH_IMAGE_SIZE SCRATCH_PATCH_SIZE SCRATCH_EMBED_DIM SCRATCH_LAYERS SCRATCH_HEADS"
 
@@ -59,7 +59,7 @@ def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
         (not scratch, OF_SCRATCH, "ENCODER_MODEL_NAME is not scratch"),
         (ours, f"DECODER_MODEL_NAME {OF_A_LANGUAGE_MODEL}", "DECODER is transformer"),
         (brought, f"{OF_OURS} {OF_OUR_VOCABULARY}", "DECODER is language_model, which brings its own"),
-        (brought and not settings.LORA_RANK, "LORA_ALPHA LORA_TARGETS", "LORA_RANK is 0"),
+        (brought and not settings.LORA_RANK, "LORA_ALPHA LORA_MERGE LORA_TARGETS", "LORA_RANK is 0"),
         (brought and settings.LORA_RANK > 0, "DECODER_TRAINABLE", "LORA_RANK tunes adapters in the model's place"),
         (drawn, "RAW_DIR", "DATASET shapes is drawn"),
         (not drawn, "SHAPES_NUM_IMAGES", "DATASET is not shapes"),

@@ -83,6 +83,7 @@ SCHEMA: dict[str, Setting] = {
     "DECODER_FROZEN_PRECISION": Setting(Literal["fp32", "bf16"]),
     "LORA_RANK": Setting(int, at_least=0, at_most=4096),
     "LORA_ALPHA": Setting(int, at_least=1, at_most=1_000_000),
+    "LORA_MERGE": Setting(bool),
     "LORA_TARGETS": Setting(str | None),
     # Training
     "TASK": Setting(str),

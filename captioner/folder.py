@@ -11,6 +11,7 @@ else to load.
 From another folder than the project's: PYTHONPATH=path/to/the/project python your_script.py
 """
 
+import copy
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -143,6 +144,16 @@ def save_captioner(captioner: Captioner, folder: Path, epoch: int, extra_files: 
         for name, text in texts.items():
             write_atomically(fresh / name, text)
         write_checksums(fresh, leave_out=set(extra_files))
+
+
+def without_adapters(captioner: Captioner) -> Captioner:
+    """A copy that needs no adapters of its language model: what they learned is in the model's own weights."""
+    model = copy.deepcopy(captioner.model)
+    model.decoder.merge()  # type: ignore[attr-defined]  # of a decoder with LORA_RANK
+    model.architecture["decoder_lora_rank"] = 0
+    settings = {**captioner.config["settings"], "LORA_RANK": 0}
+    config = captioner_config(model, captioner.tokenizer, settings, captioner.config["epoch"])
+    return Captioner(model, captioner.tokenizer, captioner.image_processor, config)
 
 
 def own_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

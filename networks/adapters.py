@@ -35,6 +35,18 @@ def is_matrix(module: Any) -> bool:
     return weight is not None and weight.ndim == 2
 
 
+def merge_adapters(lm: Any) -> None:
+    """Add what they do to the weights beside them, in float32, and take them away."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # as above
+
+    lm.float()  # frozen weights may be kept in 16 bits, which have no room for small changes
+    for name, module in list(lm.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent, _, last = name.rpartition(".")
+            setattr(lm.get_submodule(parent), last, module.get_base_layer())
+
+
 def add_adapters(lm: Any, rank: int, alpha: int, targets: str) -> None:
     """Put them beside the targeted layers; at first they add nothing."""
     from peft import LoraConfig, inject_adapter_in_model  # as above

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.initialization import no_init_weights
 
 from basics.errors import UserError, first_line, reason_of
 from basics.settings import Settings
 from basics.stored import check, parse_json
-from networks.adapters import adapter_targets, add_adapters
+from networks.adapters import adapter_targets, add_adapters, merge_adapters
 from networks.decoder import Sizes, Vocabulary
 from networks.encoder import quiet_transformers, set_mode
 from networks.language_tokenizer import LanguageTokenizer, load_language_tokenizer
@@ -107,6 +108,7 @@ class LanguageModelDecoder(nn.Module):
     @classmethod
     def check(cls, settings: Settings) -> None:
         """What would go wrong later, built without memory. Raises UserError."""
+        read_language_config(settings.DECODER_MODEL_NAME)  # what is no language model may have no tokenizer either
         vocabulary = cls.vocabulary(settings)
         with torch.device("meta"):
             sizes = cls.sizes(settings, vocabulary)
@@ -157,6 +159,11 @@ class LanguageModelDecoder(nn.Module):
                 f"{prefix} image tokens, the prompt and MAX_SEQ_LEN {self.max_seq_len} take {needed} positions, the "
                 f"language model has {room}; lower PREFIX_TOKENS or MAX_SEQ_LEN"
             )
+
+    def merge(self) -> None:
+        """Put what the adapters learned into the weights beside them, and do without."""
+        merge_adapters(self.lm)
+        self.adapters = (0, 0, "")
 
     def choose_trained(self, settings: Settings) -> None:
         """DECODER_TRAINABLE of the model; with adapters those alone."""
@@ -245,7 +252,10 @@ def recall_tied(module: nn.Module, state: dict, prefix: str, *_: object) -> None
 
 
 def make_language_model(config: str) -> Any:
-    """The model that a config.json describes, with random weights. Raises ValueError and what transformers raises."""
+    """The model that a config.json describes, its weights still to be loaded.
+
+    Raises ValueError and what transformers raises.
+    """
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # only here: most captioners need none
 
     values = parse_json(config, "decoder_config")
@@ -253,7 +263,7 @@ def make_language_model(config: str) -> Any:
     check_whole_numbers(values)
     if values["model_type"] not in CONFIG_MAPPING:
         raise ValueError(f"transformers knows no {values['model_type']}")
-    with quiet_transformers():
+    with quiet_transformers(), no_init_weights():
         made = CONFIG_MAPPING[values["model_type"]].from_dict(values)
         lm = AutoModelForCausalLM.from_config(made, dtype=torch.float32, trust_remote_code=False)
         lm.tie_weights()  # which it forgets where weights are not drawn
@@ -271,7 +281,7 @@ def check_whole_numbers(value: Any) -> None:
 
 def read_language_config(name: str) -> str:
     """config.json of a causal language model, without what says nothing of its shape. Raises UserError."""
-    from transformers import AutoConfig  # as above
+    from transformers import AutoConfig, DynamicCache  # as above
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     try:
@@ -279,6 +289,9 @@ def read_language_config(name: str) -> str:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
         raise UserError(f"cannot load the language model {name!r}: {first_line(error)} {EXPECTED}") from error
+    layers = DynamicCache(config=config).layers
+    if not all(hasattr(layer, "batch_select_indices") for layer in layers):
+        raise UserError(f"{name!r} is a {config.model_type}, which keeps no keys and values of each token; {EXPECTED}")
     known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     masked = any(each.endswith("ForMaskedLM") for each in config.architectures or [])
     if not known or masked or getattr(config, "is_encoder_decoder", False):

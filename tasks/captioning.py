@@ -16,7 +16,14 @@ from basics.errors import UserError
 from basics.files import write_atomically
 from basics.settings import Settings
 from basics.text import json_text
-from captioner.folder import Captioner, captioner_config, captioner_from_checkpoint, load_captioner, save_captioner
+from captioner.folder import (
+    Captioner,
+    captioner_config,
+    captioner_from_checkpoint,
+    load_captioner,
+    save_captioner,
+    without_adapters,
+)
 from captioner.rebuilt import check_settings
 from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.examine import better_than_teacher, check_teacher
@@ -111,8 +118,10 @@ class Captioning:
         return Validation(record, samples, format_collapse(measures))
 
     def save_best(self, run: Run, record: dict) -> None:
-        card = model_card(self.model, self.settings, record)
-        save_captioner(self.captioner, run.best, record["epoch"], {"README.md": card})
+        merged = self.settings.LORA_RANK > 0 and self.settings.LORA_MERGE
+        captioner = without_adapters(self.captioner) if merged else self.captioner
+        card = model_card(captioner.model, self.settings, record)
+        save_captioner(captioner, run.best, record["epoch"], {"README.md": card})
 
     def finish(self, run: Run) -> str:
         """Score best/ on the validation split as evaluate.py does, complete its card."""

@@ -4,12 +4,14 @@ import pytest
 import torch
 from language_models import FAMILIES, language_model, with_language_model
 from tiny import CAPTIONS, tiny_settings
+from transformers import BertConfig, BertLMHeadModel, MambaConfig
 
+from basics.errors import UserError
 from losses.cross_entropy import CaptionLoss
 from model import make_model
 from networks.decoding_options import DecodingOptions
 from networks.encoders import load_encoder
-from networks.language_model import load_language_model
+from networks.language_model import load_language_model, read_language_config
 from networks.search import generate
 from tokenizer import build_tokenizer
 
@@ -119,3 +121,62 @@ def test_a_few_captions_can_be_learned_by_heart_and_end(family):
     found = generate(model, model.encode(pictures), tokenizer, DecodingOptions())
     assert [tokenizer.decode(row[0].tokens) for row in found] == captions
     assert all(row[0].finished for row in found)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_alone_are_trained_and_can_be_merged(family):
+    model, tokenizer = made(family, LORA_RANK=2)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    tokens, mask = padded(tokenizer, CAPTIONS[:3])
+    optimizer = torch.optim.AdamW([p for group in model.parameter_groups() for p in group.parameters], lr=1e-2)
+    for _ in range(3):
+        loss = model.train()(PICTURES, tokens[:, :-1], None, mask).logsumexp(-1).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    of_decoder = {
+        name
+        for name, w in model.state_dict().items()
+        if name.startswith("decoder.") and not torch.equal(w, before[name])
+    }
+    assert of_decoder == {name for name in before if "lora_" in name} and of_decoder
+    assert not torch.equal(model.projection[1].weight, before["projection.1.weight"])
+    with_adapters = model.eval()(PICTURES, tokens[:, :-1])
+    model.decoder.merge()
+    assert not [name for name in model.state_dict() if "lora_" in name or "base_layer" in name]
+    torch.testing.assert_close(model(PICTURES, tokens[:, :-1]), with_adapters, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "trainable, expected", [("none", set()), (1, {"h", "ln_f"}), ("all", {"wte", "wpe", "h", "ln_f"})]
+)
+def test_what_of_the_language_model_trains(trainable, expected):
+    model, _ = made("gpt2", DECODER_TRAINABLE=trainable)
+    trained = {name for name, p in model.decoder.lm.transformer.named_parameters() if p.requires_grad}
+    assert {name.split(".")[0] for name in trained} == expected
+    assert trainable == "all" or not any(name.startswith("h.0") for name in trained)
+    assert model.train().decoder.lm.transformer.h[0].training == (
+        trainable == "all"
+    )  # dropout of what is frozen is off
+    grouped = [p for group in model.parameter_groups() for p in group.parameters]
+    assert {id(p) for p in grouped} == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def test_embeddings_are_not_decayed():
+    model, _ = made("llama")
+    decayed = {id(p) for group in model.parameter_groups() if group.decayed for p in group.parameters}
+    lm = model.decoder.lm
+    assert id(lm.get_input_embeddings().weight) not in decayed and id(lm.lm_head.weight) in decayed
+
+
+def test_a_model_whose_tokens_see_those_after_them_is_refused(tmp_path):
+    config = BertConfig(vocab_size=320, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    BertLMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="see those after them"):
+        load_language_model(str(tmp_path))
+
+
+def test_a_model_without_keys_and_values_is_refused(tmp_path):
+    MambaConfig(vocab_size=320, hidden_size=16, num_hidden_layers=1, state_size=4).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="keeps no keys and values"):
+        read_language_config(str(tmp_path))
