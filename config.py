@@ -46,12 +46,21 @@ SCRATCH_LAYERS = 4  # blocks of the "scratch" ViT
 SCRATCH_HEADS = 4  # attention heads of the "scratch" ViT
 
 # --- Decoder ---
-DECODER = "transformer"  # which decoder of networks/decoders.py: our Transformer
+DECODER = "transformer"  # ours, or "language_model": that of DECODER_MODEL_NAME, with its own vocabulary
 DECODER_EMBED_DIM = 128  # width of the decoder, a multiple of DECODER_HEADS
 DECODER_HEADS = 4  # attention heads a layer
 DECODER_LAYERS = 2  # Transformer layers, 1 or more
 DECODER_FF_DIM = 512  # width of the feed-forward part of a layer
 DECODER_DROPOUT = 0.0  # dropout in the decoder, 0 up to but not including 1
+DECODER_MODEL_NAME = None  # Hub id or local folder of a causal language model (GPT-2, Falcon, Llama, Qwen, SmolLM, ...)
+PREFIX_TOKENS = None  # image tokens before the language model's text, averaged from all; None: all
+PROMPT = "a photo of"  # text between those and the caption; "" for none
+DECODER_TRAINABLE = "all"  # what of the language model is tuned: "none", the last N blocks, or "all"
+DECODER_FROZEN_PRECISION = "fp32"  # "bf16" keeps matrices of it that are not tuned in 16 bits; needs PRECISION bf16
+LORA_RANK = 0  # rank of low-rank adapters, which are tuned in place of the language model; 0: none
+LORA_ALPHA = 16  # what they add counts LORA_ALPHA / LORA_RANK times, 1 or more
+LORA_MERGE = False  # best/ has what the adapters learned in the model's own weights; best/ alone, not checkpoints
+LORA_TARGETS = None  # layers that have them, "q_proj,v_proj"; None: as peft has it for the model's family
 
 # --- Training ---
 TASK = "caption"  # what is learned, one of tasks/registry.py

@@ -56,10 +56,11 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
     print(f"checkpoint      {checkpoint}", flush=True)
     # torch and transformers take seconds: after what can go wrong without them
     from captioner.folder import load_captioner
-    from publishing.export_captioner import CHECKED, export_captioner
+    from publishing.export_captioner import CHECKED, check_exportable, export_captioner
     from publishing.export_checks import check_pictures, compare_captions
 
     captioner = load_captioner(checkpoint)
+    check_exportable(captioner)
     settings = captioner.settings
     with folder_in_the_making(output) as work:
         pictures = check_pictures(arguments.pictures, settings, arguments.num_pictures, work / "drawn")

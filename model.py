@@ -41,10 +41,10 @@ class ImageToTextModel(TrainableModel):
         *,
         decoder: str = "transformer",
         decoder_embed_dim: int,
-        **decoder_sizes: int | float,
+        **decoder_sizes: int | float | str,
     ):
         super().__init__()
-        sizes = {"decoder_embed_dim": decoder_embed_dim, **decoder_sizes}
+        sizes: dict[str, Any] = {"decoder_embed_dim": decoder_embed_dim, **decoder_sizes}
         self.architecture = {"encoder_embed_dim": encoder_embed_dim, "decoder": decoder, **sizes}
         self.encoder = encoder
         # the norm first: the scale of the last feature map differs a hundredfold between encoders
@@ -108,16 +108,29 @@ class ImageToTextModel(TrainableModel):
 
 
 def make_model(
-    encoder: VisionEncoder, image_processor: ImageProcessor, tokenizer: Tokenizer, settings: Settings
+    encoder: VisionEncoder,
+    image_processor: ImageProcessor,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    architecture: dict[str, Any] | None = None,
 ) -> ImageToTextModel:
-    """A fresh decoder of DECODER over the encoder, as the settings have it. Raises UserError."""
-    sizes: dict[str, Any] = find_decoder(settings.DECODER).sizes(settings)
-    return ImageToTextModel(
-        encoder,
-        token_shape(encoder, image_processor)[1],
-        decoder=settings.DECODER,
-        decoder_vocab_size=len(tokenizer),
-        decoder_max_seq_len=settings.MAX_SEQ_LEN,
-        decoder_pad_idx=tokenizer.pad_id,
+    """A fresh decoder of DECODER over the encoder, as the settings have it. Raises UserError.
+
+    architecture: that of a model whose weights will be loaded into this one.
+    """
+    image_tokens, width = token_shape(encoder, image_processor)
+    model = ImageToTextModel(encoder, **(architecture or new_architecture(width, tokenizer, settings)))
+    model.decoder.begin(settings, image_tokens, pretrained=architecture is None)
+    return model
+
+
+def new_architecture(encoder_embed_dim: int, tokenizer: Tokenizer, settings: Settings) -> dict[str, Any]:
+    sizes = find_decoder(settings.DECODER).sizes(settings, tokenizer)
+    return {
+        "encoder_embed_dim": encoder_embed_dim,
+        "decoder": settings.DECODER,
+        "decoder_vocab_size": len(tokenizer),
+        "decoder_max_seq_len": settings.MAX_SEQ_LEN,
+        "decoder_pad_idx": tokenizer.pad_id,
         **{f"decoder_{name}": value for name, value in sizes.items()},
-    )
+    }

@@ -21,7 +21,10 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from basics.errors import UserError
 from basics.files import write_atomically
 from basics.settings import Settings
+from networks import language_tokenizer
+from networks.language_tokenizer import LanguageTokenizer
 
+OUR_FILES = ("vocab.json", "merges.txt")
 PAD, START, END, UNK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 AT_ONCE = 10_000  # captions whose encodings are in memory together
 WORDPIECE = "#version: wordpiece"  # all that merges.txt holds of a vocabulary without merges
@@ -37,6 +40,7 @@ class Tokenizer(Protocol):
     pad_id: int
     start_id: int
     end_id: int
+    lowercase: bool  # whether captions are lower-cased before they are cut
 
     @property
     def hash(self) -> str: ...
@@ -63,8 +67,8 @@ class Tokenizer(Protocol):
         """Plain types for a checkpoint."""
         ...
 
-    def save(self, vocab_path: Path, merges_path: Path) -> None:
-        """Write it where a captioner's folder keeps it."""
+    def files(self) -> dict[str, str]:
+        """Name -> text of what a captioner's folder keeps of it."""
         ...
 
 
@@ -129,8 +133,11 @@ class CaptionTokenizer:
 
     def save(self, vocab_path: Path, merges_path: Path) -> None:
         """Write vocab.json and merges.txt in the form that Hugging Face's byte-level BPE tokenizers read."""
-        write_atomically(merges_path, self.merges_text)
-        write_atomically(vocab_path, json.dumps(self.vocab, ensure_ascii=False))
+        for path, text in zip((vocab_path, merges_path), self.files().values()):
+            write_atomically(path, text)
+
+    def files(self) -> dict[str, str]:
+        return dict(zip(OUR_FILES, (json.dumps(self.vocab, ensure_ascii=False), self.merges_text)))
 
     @property
     def merges_text(self) -> str:
@@ -186,7 +193,39 @@ def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lo
     return CaptionTokenizer(model["vocab"], model["merges"], lowercase)
 
 
-def build_tokenizer(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
+def tokenizer_files(folder: Path) -> tuple[str, ...]:
+    """What a captioner's folder must hold of its vocabulary: a language model's, or ours."""
+    brought = any((folder / name).is_file() for name in language_tokenizer.FILES)
+    return language_tokenizer.FILES if brought else OUR_FILES
+
+
+def tokenizer_of_folder(folder: Path, lowercase: bool) -> Tokenizer:
+    """Raises UserError, and ValueError for a language model's."""
+    names = tokenizer_files(folder)
+    if names == OUR_FILES:
+        return CaptionTokenizer.load(folder / names[0], folder / names[1], lowercase)
+    return LanguageTokenizer.from_files({name: (folder / name).read_text(encoding="utf-8") for name in names})
+
+
+def tokenizer_from_dict(state: dict) -> Tokenizer:
+    """Of what to_dict() gave. Raises anything where it cannot be used."""
+    made = LanguageTokenizer.from_files(state["files"]) if "files" in state else CaptionTokenizer.from_dict(state)
+    if made.hash != state["hash"]:
+        raise ValueError(f"it has hash {made.hash}, not {state['hash']}")
+    return made
+
+
+def build_tokenizer(settings: Settings, training_captions: list[str]) -> Tokenizer:
+    """That which the decoder brings along; else the BPE at the configured paths, trained where there is none."""
+    if settings.DECODER_MODEL_NAME is None:
+        return build_bpe(settings, training_captions)
+    from networks.decoders import find_decoder  # imports torch, which preparing data with our vocabulary can do without
+
+    brought: Tokenizer | None = find_decoder(settings.DECODER).vocabulary(settings)
+    return brought or build_bpe(settings, training_captions)
+
+
+def build_bpe(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
     """Load the BPE at the configured paths, or train it on the training captions and save it there.
 
     Where a crash has left merges.txt without vocab.json, the same training completes the pair.

@@ -55,10 +55,12 @@ PATTERN = {
         "python": [(None, float, [Number(int, 0, 2**32)])],
     },
     "progress": PROGRESS,
-    "tokenizer?": {"vocab": dict, "merges": (None, list), "lowercase": bool, "hash": str},
+    "tokenizer?": dict,
     "architecture?": dict,
     "encoder_files?": Each(str),
 }
+TOKENIZER = {"vocab": dict, "merges": (None, list), "lowercase": bool, "hash": str}
+LANGUAGE_TOKENIZER = {"files": {"tokenizer.json": str, "tokenizer_config.json": str}, "hash": str}
 REQUIRED = [name for name in PATTERN if not name.endswith("?")]
 
 
@@ -87,6 +89,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no checkpoint of train.py: it lacks {', '.join(missing[:3])}")
     try:
         check(checkpoint, PATTERN, "its content")
+        tokenizer = checkpoint.get("tokenizer", {})
+        kind = LANGUAGE_TOKENIZER if "files" in tokenizer else TOKENIZER
+        check(checkpoint, {"tokenizer?": kind}, "its content")
         checkpoint["config"] = up_to_date(checkpoint["config"])
     except ValueError as error:
         raise UserError(damaged(path, error)) from error

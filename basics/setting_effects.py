@@ -14,10 +14,18 @@ OFF_BY_DEFAULT = (  # a value of these in config.py was put there by somebody
     "AUGMENT_MIRROR",
     "ENCODER_LEARNING_RATE",
     "RAW_DIR",
+    "DECODER_MODEL_NAME",
+    "PREFIX_TOKENS",
+    "LORA_RANK",
 )
 OF_A_TEACHER = (
     "DISTILL_ALPHA DISTILL_TEMPERATURE DISTILL_TOP_K DISTILL_CACHE DISTILL_CAPTIONS DISTILL_BEAMS DISTILL_FEATURES "
     "DISTILL_FEATURE_WEIGHT"
+)
+OF_OURS = "DECODER_EMBED_DIM DECODER_HEADS DECODER_LAYERS DECODER_FF_DIM DECODER_DROPOUT"
+OF_OUR_VOCABULARY = "VOCAB_PATH MERGES_PATH VOCAB_SIZE MIN_FREQUENCY"
+OF_A_LANGUAGE_MODEL = (
+    "PREFIX_TOKENS PROMPT DECODER_TRAINABLE DECODER_FROZEN_PRECISION LORA_RANK LORA_ALPHA LORA_MERGE LORA_TARGETS"
 )
 OF_SCRATCH = "SCRATCH_IMAGE_SIZE SCRATCH_PATCH_SIZE SCRATCH_EMBED_DIM SCRATCH_LAYERS SCRATCH_HEADS"
 
@@ -36,6 +44,7 @@ def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
     """Whether settings do nothing as the others are, which, and why."""
     alone, scratch = settings.DISTILL is None, settings.ENCODER_MODEL_NAME == "scratch"
     drawn, borrowed = settings.DATASET == "shapes", settings.TOKENIZER == "teacher"
+    ours, brought = settings.DECODER == "transformer", settings.DECODER == "language_model"
     views = settings.AUGMENT and settings.CACHE_FEATURES
     average = "DISTILL momentum learns from the average of the weights"
     return (
@@ -48,6 +57,10 @@ def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
         (settings.ENCODER_TRAINABLE == "none", "ENCODER_LEARNING_RATE", "ENCODER_TRAINABLE is none"),
         (scratch, "ENCODER_IMAGE_SIZE", "ENCODER_MODEL_NAME is scratch, whose size is SCRATCH_IMAGE_SIZE"),
         (not scratch, OF_SCRATCH, "ENCODER_MODEL_NAME is not scratch"),
+        (ours, f"DECODER_MODEL_NAME {OF_A_LANGUAGE_MODEL}", "DECODER is transformer"),
+        (brought, f"{OF_OURS} {OF_OUR_VOCABULARY}", "DECODER is language_model, which brings its own"),
+        (brought and not settings.LORA_RANK, "LORA_ALPHA LORA_MERGE LORA_TARGETS", "LORA_RANK is 0"),
+        (brought and settings.LORA_RANK > 0, "DECODER_TRAINABLE", "LORA_RANK tunes adapters in the model's place"),
         (drawn, "RAW_DIR", "DATASET shapes is drawn"),
         (not drawn, "SHAPES_NUM_IMAGES", "DATASET is not shapes"),
         (settings.HUB_REPO_ID is None, "HUB_PRIVATE", "HUB_REPO_ID is none"),

@@ -35,6 +35,7 @@ def find_problems(settings: Values) -> list[str]:
         memory_problems,
         split_problems,
         encoder_problems,
+        language_model_problems,
         criterion_problems,
         distillation_problems,
         data_problems,
@@ -73,6 +74,8 @@ def memory_problems(settings: Values) -> list[str]:
     memory, problems = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), []
     width, inner = settings.DECODER_EMBED_DIM, settings.DECODER_FF_DIM
     parts = {"DECODER": settings.VOCAB_SIZE * width + settings.DECODER_LAYERS * (8 * width**2 + 2 * width * inner)}
+    if settings.DECODER == "language_model":
+        parts.clear()
     if settings.ENCODER_MODEL_NAME == "scratch":
         parts["SCRATCH"] = settings.SCRATCH_LAYERS * 12 * settings.SCRATCH_EMBED_DIM**2
     for name, parameters in parts.items():
@@ -98,6 +101,23 @@ def encoder_problems(settings: Values) -> list[str]:
         problems.append('ENCODER_MODEL_NAME "scratch" has no weights to keep: ENCODER_TRAINABLE must be "all"')
     if settings.CACHE_FEATURES and settings.ENCODER_TRAINABLE != "none":
         problems.append('CACHE_FEATURES keeps what a frozen encoder makes: ENCODER_TRAINABLE must be "none"')
+    return problems
+
+
+def language_model_problems(settings: Values) -> list[str]:
+    """What a language model as decoder needs, and what needs one."""
+    name, taken = settings.DECODER_MODEL_NAME, settings.FINETUNE_FROM or settings.RESUME_CHECKPOINT_PATH
+    if settings.DECODER == "transformer":
+        return []
+    problems = []
+    if settings.DECODER == "language_model" and name is None and taken is None:
+        problems.append('DECODER "language_model" needs DECODER_MODEL_NAME, a Hub id or a folder')
+    if name and is_path(name) and not Path(name).is_dir() and taken is None:
+        problems.append(f"DECODER_MODEL_NAME {name} is no folder here; expected a local folder or a Hub id")
+    if name and settings.TOKENIZER == "teacher":
+        problems.append('TOKENIZER "teacher" is for our own decoder: a language model has its own vocabulary')
+    if settings.DECODER_FROZEN_PRECISION == "bf16" and settings.PRECISION != "bf16":
+        problems.append('DECODER_FROZEN_PRECISION "bf16" needs PRECISION "bf16"')
     return problems
 
 

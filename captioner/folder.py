@@ -4,12 +4,14 @@
     captioner.caption("photo.jpg")                            # [(text, Caption), ...], best first
     save_captioner(captioner, folder, epoch=4, extra_files={"README.md": card})   # best/, the Hub repository
 
-The folder: model.safetensors, config.json (architecture, settings, tokenizer hash, epoch), vocab.json, merges.txt,
-encoder/ (config.json and preprocessing of the encoder), checksums.json of all these, and what else its maker gives it,
-such as a model card. It needs nothing else to load.
+The folder: model.safetensors, config.json (architecture, settings, tokenizer hash, epoch), the vocabulary (vocab.json
+and merges.txt; a language model's is tokenizer.json and tokenizer_config.json), encoder/ (config.json and preprocessing
+of the encoder), checksums.json of all these, and what else its maker gives it, such as a model card. It needs nothing
+else to load.
 From another folder than the project's: PYTHONPATH=path/to/the/project python your_script.py
 """
 
+import copy
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,9 +41,9 @@ from networks.decoding_options import DecodingFlags, DecodingOptions
 from networks.encoder import ImageProcessor, describe_encoder, prepare_pixels
 from networks.search import generate
 from sources.images import load_image
-from tokenizer import CaptionTokenizer
+from tokenizer import Tokenizer, tokenizer_files, tokenizer_from_dict, tokenizer_of_folder
 
-NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
+NEEDED = ("config.json", "model.safetensors")  # and the vocabulary
 CONFIG = {"architecture": dict, "tokenizer_hash": str, "lowercase": bool, "settings?": dict, "epoch?": COUNT}
 Picture = str | Path | Image.Image  # a file, or what Pillow has opened or made
 P = TypeVar("P", bound=Picture)
@@ -53,7 +55,7 @@ class ModelCaptioner(Generic[M]):
     """What it takes to caption a picture; `config` is the content of config.json, wherever the captioner came from."""
 
     model: M
-    tokenizer: CaptionTokenizer
+    tokenizer: Tokenizer
     image_processor: ImageProcessor
     config: dict
 
@@ -119,7 +121,7 @@ class Captioner(ModelCaptioner[ImageToTextModel]):
     """A captioner of one model, as train.py makes them; the others are ensembles of such."""
 
 
-def captioner_config(model: ImageToTextModel, tokenizer: CaptionTokenizer, settings: dict, epoch: int) -> dict:
+def captioner_config(model: ImageToTextModel, tokenizer: Tokenizer, settings: dict, epoch: int) -> dict:
     """The content of config.json: what the weights alone do not say. epoch: how many were trained."""
     return {
         "model_type": "image-to-text",
@@ -137,12 +139,21 @@ def save_captioner(captioner: Captioner, folder: Path, epoch: int, extra_files: 
         weights = {name: tensor.contiguous() for name, tensor in own_weights(captioner.model.state_dict()).items()}
         save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
         write_atomically(fresh / "config.json", json.dumps({**captioner.config, "epoch": epoch}, indent=2))
-        captioner.tokenizer.save(fresh / "vocab.json", fresh / "merges.txt")
-        for name, text in describe_encoder(captioner.model.encoder, captioner.image_processor).items():
-            write_atomically(fresh / "encoder" / name, text)
-        for name, text in extra_files.items():
+        encoder = describe_encoder(captioner.model.encoder, captioner.image_processor)
+        texts = captioner.tokenizer.files() | {f"encoder/{name}": text for name, text in encoder.items()} | extra_files
+        for name, text in texts.items():
             write_atomically(fresh / name, text)
         write_checksums(fresh, leave_out=set(extra_files))
+
+
+def without_adapters(captioner: Captioner) -> Captioner:
+    """A copy that needs no adapters of its language model: what they learned is in the model's own weights."""
+    model = copy.deepcopy(captioner.model)
+    model.decoder.merge()  # type: ignore[attr-defined]  # of a decoder with LORA_RANK
+    model.architecture["decoder_lora_rank"] = 0
+    settings = {**captioner.config["settings"], "LORA_RANK": 0}
+    config = captioner_config(model, captioner.tokenizer, settings, captioner.config["epoch"])
+    return Captioner(model, captioner.tokenizer, captioner.image_processor, config)
 
 
 def own_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -163,26 +174,27 @@ def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cp
 
 
 def captioner_from_folder(folder: Path) -> Captioner:
-    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    needed = [*NEEDED, *tokenizer_files(folder)]
+    missing = [name for name in needed if not (folder / name).is_file()]
     if missing or not (folder / "encoder").is_dir():
         hint = f"did you mean {folder / 'best'}?" if (folder / "best").is_dir() else EXPECTED
         raise UserError(f"{folder} is no captioner: it lacks {', '.join(missing) or 'encoder/'}; {hint}")
     encoder = sorted((folder / "encoder").glob("*.json"))
-    check_checksums(folder, [*NEEDED, *(f"encoder/{path.name}" for path in encoder)])
+    check_checksums(folder, [*needed, *(f"encoder/{path.name}" for path in encoder)])
     try:
         config = json_of(folder / "config.json")
         check(config, CONFIG, "config.json")
         config["settings"] = up_to_date(config.get("settings", {}))
         encoder_files = {path.name: path.read_text(encoding="utf-8") for path in encoder}
         weights = load_file(folder / "model.safetensors")
+        tokenizer = tokenizer_of_folder(folder, config["lowercase"])
     except (ValueError, SafetensorError) as error:
         raise UserError(f"{folder} is damaged: {reason_of(error)}") from error
     expected = config["tokenizer_hash"]
-    tokenizer = CaptionTokenizer.load(folder / "vocab.json", folder / "merges.txt", config["lowercase"])
     if tokenizer.hash != expected:
         raise UserError(
-            f"{folder}/vocab.json and merges.txt (hash {tokenizer.hash}) are not the vocabulary the model "
-            f"was trained with (hash {expected})"
+            f"{folder}/{' and '.join(tokenizer_files(folder))} (hash {tokenizer.hash}) are not the vocabulary the "
+            f"model was trained with (hash {expected})"
         )
     description = Description(config["architecture"], encoder_files, config["settings"])
     model, image_processor = rebuild_model(folder, description, weights, tokenizer)
@@ -193,11 +205,8 @@ def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
     """Of what read_checkpoint() gives; path is for messages."""
     if missing := [name for name in ("tokenizer", "architecture", "encoder_files") if name not in checkpoint]:
         raise UserError(f"{path} is a checkpoint, but of no captioner: it lacks {missing[0]}")
-    stored = checkpoint["tokenizer"]
     try:
-        tokenizer = CaptionTokenizer.from_dict(stored)
-        if tokenizer.hash != stored["hash"]:
-            raise ValueError(f"it has hash {tokenizer.hash}, not {stored['hash']}")
+        tokenizer = tokenizer_from_dict(checkpoint["tokenizer"])
     except Exception as error:  # tokenizers raises bare Exceptions for merges that do not fit the vocabulary
         raise UserError(f"{path} is damaged: its vocabulary cannot be used ({reason_of(error)})") from error
     model, image_processor = rebuild_model(path, description_in(checkpoint), captioner_weights(checkpoint), tokenizer)

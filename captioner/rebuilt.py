@@ -20,7 +20,7 @@ from basics.stored import Each, Number, check, parse_json
 from model import ImageToTextModel
 from networks.encoder import ImageProcessor, prepare_pixels, read_encoder
 from networks.rebuild import check_described, rebuild
-from tokenizer import CaptionTokenizer
+from tokenizer import Tokenizer
 
 SIZE = Number(int, 1, 2**31)
 DESCRIBED = {
@@ -31,6 +31,11 @@ DESCRIBED = {
     "decoder_layers?": SIZE,
     "decoder_max_seq_len?": Number(int, 4, 2**20),
     "decoder_dropout?": Number(float, 0, 1),
+    "decoder_config?": str,  # of a language model, as are those below
+    "decoder_lead?": str,
+    "decoder_prefix_tokens?": Number(int, 0, 2**20),
+    "decoder_lora_rank?": Number(int, 0, 2**16),
+    "decoder_lora_targets?": str,
 }
 SCRATCH = {  # settings of an encoder from scratch -> their names in its config.json
     "SCRATCH_IMAGE_SIZE": "image_size",
@@ -51,7 +56,7 @@ class Description:
 
 
 def rebuild_model(
-    path: Path, description: Description, weights: dict[str, Tensor], tokenizer: CaptionTokenizer
+    path: Path, description: Description, weights: dict[str, Tensor], tokenizer: Tokenizer
 ) -> tuple[ImageToTextModel, ImageProcessor]:
     """The model in eval mode with its weights, and its preprocessing. Raises UserError where they do not fit."""
     try:
@@ -79,6 +84,8 @@ def check_settings(path: Path, sizes: dict, settings: dict[str, Any]) -> None:
     """Raises UserError where the settings, by which training builds a model, say other sizes than it has."""
     said = {name.upper(): value for name, value in sizes.items()}
     said["MAX_SEQ_LEN"] = said.get("DECODER_MAX_SEQ_LEN")
+    if "decoder_config" in sizes:  # a language model has a width of its own
+        del said["DECODER_EMBED_DIM"]
     for name in ARCHITECTURE:
         ours, theirs = settings.get(name), said.get(name)
         if ours is not None and theirs is not None and ours != theirs:
@@ -100,7 +107,7 @@ def read_description(description: Description) -> tuple[Callable[[], ImageToText
 
 
 @torch.no_grad()
-def try_out(model: ImageToTextModel, image_processor: ImageProcessor, tokenizer: CaptionTokenizer) -> None:
+def try_out(model: ImageToTextModel, image_processor: ImageProcessor, tokenizer: Tokenizer) -> None:
     """The first token after a blank picture: what does not fit together fails here, not in the middle of the work."""
     if (size := model.architecture.get("decoder_vocab_size", len(tokenizer))) != len(tokenizer):
         raise ValueError(f"it was made for {size:,} tokens, its vocabulary has {len(tokenizer):,}")

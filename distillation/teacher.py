@@ -61,7 +61,7 @@ class Teacher:
         raise NotImplementedError
 
     @property
-    def caption_tokenizer(self) -> CaptionTokenizer:
+    def caption_tokenizer(self) -> Tokenizer:
         """Its vocabulary, as a student has it that takes it."""
         raise NotImplementedError
 
@@ -131,7 +131,7 @@ class GenerativeImageTextTeacher(Teacher):
         self.longest = min(self.max_seq_len, LONGEST)
 
     @cached_property
-    def caption_tokenizer(self) -> CaptionTokenizer:
+    def caption_tokenizer(self) -> Tokenizer:
         return wordpieces(self.tokenizer)
 
     def image_tokens(self, pixels: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class CaptionerTeacher(Teacher):
         self.max_seq_len = self.longest = self.model.max_seq_len
 
     @property
-    def caption_tokenizer(self) -> CaptionTokenizer:
+    def caption_tokenizer(self) -> Tokenizer:
         return self.tokenizer
 
     def image_tokens(self, pixels: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class CaptionsTeacher(Teacher):
         self.tokenizer = tokenizer
 
     @property
-    def caption_tokenizer(self) -> CaptionTokenizer:
+    def caption_tokenizer(self) -> Tokenizer:
         raise UserError('TOKENIZER "teacher" takes the vocabulary of GIT or of a captioner of this project only')
 
     @torch.inference_mode()

@@ -3,13 +3,28 @@
 Shapes: U images, B captions, S image tokens, T caption tokens, C width of the decoder, V vocabulary.
 """
 
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from basics.settings import Settings
 from networks.parameters import ParameterGroup
+
+Sizes = dict[str, int | float | str]
+
+
+class Vocabulary(Protocol):
+    """What a decoder needs of the tokens that it writes; tokenizer.Tokenizer has all of it."""
+
+    start_id: int
+    pad_id: int
+
+    def __len__(self) -> int: ...
+
+    def encode(self, caption: str) -> list[int]:
+        """Ids of a caption, start and end included."""
+        ...
 
 
 class DecoderCache(Protocol):
@@ -70,9 +85,26 @@ class Decoder(Protocol[C]):
     max_seq_len: int  # most tokens of a caption, start and end included
     width: int  # C, of the image tokens it reads
 
+    @classmethod
+    def check(cls, settings: Settings) -> None:
+        """Raises UserError for settings that it cannot have, before data are prepared."""
+        ...
+
     @staticmethod
-    def sizes(settings: Settings) -> dict[str, int | float]:
+    def vocabulary(settings: Settings) -> Any:
+        """The tokenizer.Tokenizer that it brings along; None: any will do, and one is trained on the captions."""
+        ...
+
+    @staticmethod
+    def sizes(settings: Settings, vocabulary: Vocabulary) -> Sizes:
         """The sizes that the settings decide, by name; a checkpoint keeps them as its architecture."""
+        ...
+
+    def begin(self, settings: Settings, image_tokens: int, pretrained: bool) -> None:
+        """Choose what trains, for pictures of so many tokens; pretrained: take the weights that it starts from, if any.
+
+        Without it others are loaded after this. Raises UserError.
+        """
         ...
 
     def start(self, image_tokens: Tensor, image_index: Tensor | None) -> C:

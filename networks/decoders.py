@@ -4,9 +4,10 @@ from typing import Any
 
 from basics.errors import UserError
 from networks.decoder import Decoder
+from networks.language_model import LanguageModelDecoder
 from networks.transformer_decoder import TransformerDecoder
 
-DECODERS: dict[str, type[Decoder[Any]]] = {"transformer": TransformerDecoder}
+DECODERS: dict[str, type[Decoder[Any]]] = {"transformer": TransformerDecoder, "language_model": LanguageModelDecoder}
 
 
 def find_decoder(name: str) -> type[Decoder[Any]]:

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedMo
 
 from basics.errors import UserError
 from basics.stored import Number, check, parse_json
+from networks.parameters import train_last_blocks
 
 LARGEST_NUMBER = 2**20  # in an encoder's config.json: more than any size, number of parts or token id
 LARGEST_SIDE = 2048  # pixels of a prepared picture
@@ -91,27 +92,9 @@ class VisionEncoder(nn.Module):
         config = self.backbone.config
         return config.hidden_sizes[-1] if hasattr(config, "hidden_sizes") else config.hidden_size
 
-    def blocks(self) -> nn.ModuleList | nn.Sequential:
-        """The list of blocks that holds most of the weights, from the first to the last."""
-        stacks = [m for m in self.modules() if isinstance(m, (nn.ModuleList, nn.Sequential)) and len(m) > 1]
-        return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=nn.ModuleList())
-
     def set_trainable(self, trainable: int | str) -> None:
         """Tune "none", "all", or the last N blocks and what follows them (final norm)."""
-        self.requires_grad_(trainable == "all")
-        if isinstance(trainable, str):
-            return
-        blocks = self.blocks()
-        if trainable > len(blocks):
-            raise UserError(
-                f"ENCODER_TRAINABLE is {trainable}, but this encoder has {len(blocks)} blocks; "
-                f'expected 1 to {len(blocks)}, "none" or "all"'
-            )
-        first = next(blocks[len(blocks) - trainable].parameters())
-        reached = False
-        for parameter in self.parameters():  # as they are defined: what comes after the block is nearer the output
-            reached = reached or parameter is first
-            parameter.requires_grad_(reached)
+        train_last_blocks(self, trainable, "ENCODER_TRAINABLE", "encoder")
 
     def train(self, mode: bool = True) -> "VisionEncoder":
         """Frozen parts stay in eval mode, so their dropout is off; BatchNorm keeps its statistics in tuned parts too.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from basics.errors import UserError
+
 
 @dataclass
 class ParameterGroup:
@@ -38,3 +40,27 @@ def merged(groups: Iterable[ParameterGroup]) -> list[ParameterGroup]:
         whole = found.setdefault((group.part, group.decayed), ParameterGroup(group.part, group.decayed, []))
         whole.parameters += group.parameters
     return [found[key] for key in sorted(found) if found[key].parameters]
+
+
+def blocks_of(module: nn.Module) -> nn.ModuleList | nn.Sequential:
+    """The list of blocks that holds most of the weights, from the first to the last."""
+    stacks = [m for m in module.modules() if isinstance(m, (nn.ModuleList, nn.Sequential)) and len(m) > 1]
+    return max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=nn.ModuleList())
+
+
+def train_last_blocks(module: nn.Module, trainable: int | str, setting: str, what: str) -> None:
+    """Tune "none", "all", or the last N blocks and what follows them (final norm). Raises UserError."""
+    module.requires_grad_(trainable == "all")
+    if isinstance(trainable, str):
+        return
+    blocks = blocks_of(module)
+    if trainable > len(blocks):
+        raise UserError(
+            f"{setting} is {trainable}, but this {what} has {len(blocks)} blocks; "
+            f'expected 1 to {len(blocks)}, "none" or "all"'
+        )
+    first = next(blocks[len(blocks) - trainable].parameters())
+    reached = False
+    for parameter in module.parameters():  # as they are defined: what comes after the block is nearer the output
+        reached = reached or parameter is first
+        parameter.requires_grad_(reached)

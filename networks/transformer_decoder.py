@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from basics.settings import Settings
+from networks.decoder import Sizes, Vocabulary
 from networks.parameters import ParameterGroup, parameter_groups
 
 KeysValues = tuple[Tensor, Tensor]
@@ -157,8 +158,19 @@ class TransformerDecoder(nn.Module):
         self.norm = nn.LayerNorm(embed_dim)
         self.apply(self.init_weights)
 
+    @classmethod
+    def check(cls, settings: Settings) -> None:
+        """The rules of settings know all that can be wrong."""
+
     @staticmethod
-    def sizes(settings: Settings) -> dict[str, int | float]:
+    def vocabulary(settings: Settings) -> None:
+        """Any will do."""
+
+    def begin(self, settings: Settings, image_tokens: int, pretrained: bool) -> None:
+        """All of it trains, from what is drawn."""
+
+    @staticmethod
+    def sizes(settings: Settings, vocabulary: Vocabulary) -> Sizes:
         return {
             "embed_dim": settings.DECODER_EMBED_DIM,
             "heads": settings.DECODER_HEADS,

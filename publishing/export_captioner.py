@@ -15,13 +15,27 @@ from captioner.exported import open_onnx
 from captioner.folder import Captioner
 from model import ImageToTextModel
 from networks.encoder import prepare_pixels
+from networks.transformer_decoder import TransformerDecoder
 from publishing.export_checks import part_differences
 from publishing.export_folder import Export, copy_code, export_config, say_phase, write_description
 from publishing.export_parts import make_modules, open_programs, to_onnx, trace, write_onnx, write_programs
 from publishing.export_preprocessing import check_preprocessing, describe_preprocessing
+from tokenizer import CaptionTokenizer
 
 TOLERANCE = 1e-4  # largest difference to PyTorch of any number a part gives
 CHECKED = 5  # pictures at once
+
+
+def check_exportable(captioner: Captioner) -> CaptionTokenizer:
+    """Its vocabulary. Raises UserError for what has no parts that would run without transformers."""
+    ours = isinstance(captioner.model.decoder, TransformerDecoder)
+    tokenizer = captioner.tokenizer
+    if not ours or not isinstance(tokenizer, CaptionTokenizer):
+        raise UserError(
+            "a captioner with a language model or its vocabulary cannot be exported; expected one with DECODER "
+            "transformer and TOKENIZER bpe"
+        )
+    return tokenizer
 
 
 def export_captioner(
@@ -32,6 +46,7 @@ def export_captioner(
     form is "onnx" or "torch", weights are "float32" and then maybe "int8", for ONNX alone; images are examples. Raises
     UserError where something differs from PyTorch.
     """
+    tokenizer = check_exportable(captioner)
     steps = describe_preprocessing(captioner.image_processor)
     levels = check_preprocessing(captioner.image_processor, steps, images[:CHECKED])
     pixels = prepare_pixels(captioner.image_processor, (images * CHECKED)[:CHECKED])
@@ -41,7 +56,7 @@ def export_captioner(
     write_parts(captioner.model, pixels[:2], form, folders)
     for name, folder in folders.items():
         config = export_config(captioner, settings, steps, form, name)
-        write_description(folder, captioner.tokenizer, config, pixels)
+        write_description(folder, tokenizer, config, pixels)
         if form == "onnx":
             copy_code(folder)
     return levels, [check_export(captioner.model, pixels, form, name, folder) for name, folder in folders.items()]

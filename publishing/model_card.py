@@ -15,7 +15,7 @@ tags:
 
 # Image captioner trained on {dataset}
 
-A vision encoder ({encoder}) and a Transformer decoder of {layers} layers, width {width}, over {vocabulary}
+A vision encoder ({encoder}) and {decoder}, over {vocabulary}
 of {vocab:,} tokens. {parameters:,} parameters in all.
 
 ## Results
@@ -61,9 +61,7 @@ def model_card(
     return CARD.format(
         dataset=settings.DATASET,
         encoder="a small ViT trained from scratch" if encoder == "scratch" else encoder,
-        layers=settings.DECODER_LAYERS,
-        width=settings.DECODER_EMBED_DIM,
-        vocabulary="a byte-level BPE vocabulary" if settings.TOKENIZER == "bpe" else "its teacher's vocabulary",
+        **what_writes(settings),
         vocab=model.architecture["decoder_vocab_size"],
         parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith("training_only.")),
         rows="\n".join(rows),
@@ -74,6 +72,21 @@ def model_card(
         seed=settings.SEED,
         taught=how_started(settings) + how_taught(settings, findings or {}),
     )
+
+
+def what_writes(settings: Settings) -> dict[str, str]:
+    """The decoder and its vocabulary in words."""
+    if settings.DECODER == "language_model":
+        name = settings.DECODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
+        adapters = f" with low-rank adapters (rank {settings.LORA_RANK})" if settings.LORA_RANK else ""
+        return {
+            "decoder": f"the language model {name}{adapters}, whose licence holds too",
+            "vocabulary": "its vocabulary",
+        }
+    return {
+        "decoder": f"a Transformer decoder of {settings.DECODER_LAYERS} layers, width {settings.DECODER_EMBED_DIM}",
+        "vocabulary": "a byte-level BPE vocabulary" if settings.TOKENIZER == "bpe" else "its teacher's vocabulary",
+    }
 
 
 def how_started(settings: Settings) -> str:

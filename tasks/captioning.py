@@ -16,7 +16,14 @@ from basics.errors import UserError
 from basics.files import write_atomically
 from basics.settings import Settings
 from basics.text import json_text
-from captioner.folder import Captioner, captioner_config, captioner_from_checkpoint, load_captioner, save_captioner
+from captioner.folder import (
+    Captioner,
+    captioner_config,
+    captioner_from_checkpoint,
+    load_captioner,
+    save_captioner,
+    without_adapters,
+)
 from captioner.rebuilt import check_settings
 from dataset import ImageTextDataset, PairLoader, SplitPictures
 from distillation.examine import better_than_teacher, check_teacher
@@ -30,6 +37,7 @@ from networks.decoders import find_decoder
 from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, describe_encoder, token_shape
 from networks.encoders import load_encoder
+from networks.language_tokenizer import LanguageTokenizer
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, format_collapse, measure_collapse, too_few
 from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record
@@ -38,7 +46,7 @@ from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
 from sources.prepared import PreparedData
 from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
-from tokenizer import CaptionTokenizer, build_tokenizer
+from tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
 from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor, warmup_steps
 from training.reporting import print_device
@@ -110,8 +118,10 @@ class Captioning:
         return Validation(record, samples, format_collapse(measures))
 
     def save_best(self, run: Run, record: dict) -> None:
-        card = model_card(self.model, self.settings, record)
-        save_captioner(self.captioner, run.best, record["epoch"], {"README.md": card})
+        merged = self.settings.LORA_RANK > 0 and self.settings.LORA_MERGE
+        captioner = without_adapters(self.captioner) if merged else self.captioner
+        card = model_card(captioner.model, self.settings, record)
+        save_captioner(captioner, run.best, record["epoch"], {"README.md": card})
 
     def finish(self, run: Run) -> str:
         """Score best/ on the validation split as evaluate.py does, complete its card."""
@@ -138,21 +148,24 @@ class Captioning:
 def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     """Source, tokenizer, model and loaders, as the settings and a checkpoint say. Raises UserError."""
     check_loss(settings)
-    find_decoder(settings.DECODER)  # says so before data are prepared
+    decoder = find_decoder(settings.DECODER)
     device = pick_device(settings.DEVICE)
     dtype = pick_precision(settings, device)
     origin = load_origin(settings, resumed)
     if origin:
         settings = keep_architecture(settings, origin.config["settings"])
+    elif not resumed:
+        decoder.check(settings)  # before data are prepared
     teacher = find_teacher(settings, device)
 
-    choose = partial(choose_tokenizer, settings, origin, teacher)
+    stored = resumed.checkpoint if resumed else {}
+    choose = partial(choose_tokenizer, settings, origin, teacher, stored=stored.get("tokenizer"))
     with preparing(settings):
         data = prepare(settings, choose)
         tokenizer = choose(data.captions_of("train"))
     settings = with_epochs(settings, len(data.splits["train"]))
     check_same_tokens(tokenizer, settings, resumed)
-    model, image_processor = build_model(settings, tokenizer, origin, teacher, device)
+    model, image_processor = build_model(settings, tokenizer, origin, teacher, device, stored.get("architecture"))
     print_model(model, image_processor, tokenizer, settings)
     print_device(device, dtype)
     config = captioner_config(model, tokenizer, settings.to_dict(), epoch=0)
@@ -237,17 +250,26 @@ def find_teacher(settings: Settings, device: torch.device) -> LazyTeacher | None
 
 
 def choose_tokenizer(
-    settings: Settings, origin: Captioner | None, teacher: LazyTeacher | None, training_captions: list[str]
-) -> CaptionTokenizer:
-    """That of FINETUNE_FROM, the teacher's where TOKENIZER says so, or a BPE of the training captions."""
+    settings: Settings,
+    origin: Captioner | None,
+    teacher: LazyTeacher | None,
+    training_captions: list[str],
+    stored: dict | None = None,
+) -> Tokenizer:
+    """That of FINETUNE_FROM, the teacher's where TOKENIZER says so, the decoder's, or a BPE of the training captions.
+
+    stored: of the checkpoint that a run goes on from, which has the vocabulary of a language model with it.
+    """
     if origin:
         return origin.tokenizer
+    if stored and "files" in stored:
+        return tokenizer_from_dict(stored)
     if teacher and settings.TOKENIZER == "teacher":
         return teacher.loaded.caption_tokenizer
     return build_tokenizer(settings, training_captions)
 
 
-def check_same_tokens(tokenizer: CaptionTokenizer, settings: Settings, resumed: Resumed | None) -> None:
+def check_same_tokens(tokenizer: Tokenizer, settings: Settings, resumed: Resumed | None) -> None:
     """Raises UserError where a run would go on with other tokens than it was trained with."""
     if resumed and (trained := resumed.checkpoint["tokenizer"]["hash"]) != tokenizer.hash:
         raise UserError(
@@ -259,19 +281,25 @@ def check_same_tokens(tokenizer: CaptionTokenizer, settings: Settings, resumed: 
 
 def build_model(
     settings: Settings,
-    tokenizer: CaptionTokenizer,
+    tokenizer: Tokenizer,
     origin: Captioner | None,
     teacher: LazyTeacher | None,
     device: torch.device,
+    stored: dict | None = None,
 ) -> tuple[ImageToTextModel, ImageProcessor]:
-    """Fresh as SEED makes it, or with the weights of origin; with a projector where features are distilled."""
+    """Fresh as SEED makes it, or with the weights of origin; with a projector where features are distilled.
+
+    stored: the architecture of the checkpoint whose weights will be loaded.
+    """
     torch.manual_seed(settings.SEED)
     if origin:
         encoder, image_processor = origin.model.encoder, origin.image_processor
         encoder.set_trainable(settings.ENCODER_TRAINABLE)
     else:
         encoder, image_processor = load_encoder(settings)
-    model = make_model(encoder, image_processor, tokenizer, settings).to(device)
+    architecture = origin.model.architecture if origin else stored
+    known = architecture if architecture and "decoder_config" in architecture else None  # asks for no other folder
+    model = make_model(encoder, image_processor, tokenizer, settings, known).to(device)
     if origin:
         model.load_state_dict(origin.model.state_dict())
     if teacher and settings.DISTILL == "teacher" and settings.DISTILL_FEATURES:
@@ -280,12 +308,13 @@ def build_model(
 
 
 def print_model(
-    model: ImageToTextModel, image_processor: ImageProcessor, tokenizer: CaptionTokenizer, settings: Settings
+    model: ImageToTextModel, image_processor: ImageProcessor, tokenizer: Tokenizer, settings: Settings
 ) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
     taken = settings.TEACHER_MODEL_NAME if settings.TOKENIZER == "teacher" else None
-    source = settings.FINETUNE_FROM or taken or settings.vocab_path
+    brought = settings.DECODER_MODEL_NAME if isinstance(tokenizer, LanguageTokenizer) else None
+    source = settings.FINETUNE_FROM or taken or brought or settings.vocab_path
     print(f"tokenizer    {len(tokenizer):,} tokens, {source} (hash {tokenizer.hash})")
     print(
         f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder {settings.ENCODER_MODEL_NAME}, "

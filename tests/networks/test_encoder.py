@@ -27,6 +27,7 @@ from transformers import (
 from basics.errors import UserError
 from networks.encoder import describe_encoder, prepare_pixels, rebuild_encoder, token_shape
 from networks.encoders import load_encoder
+from networks.parameters import blocks_of
 
 SMALL = dict(
     hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=16
@@ -159,7 +160,7 @@ def test_batch_norm_keeps_its_statistics_while_the_encoder_is_tuned(tmp_path):
 def test_frozen_blocks_stay_in_eval_mode_beside_tuned_ones(tmp_path):
     save("vit", tmp_path)
     encoder, _ = load_encoder(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path), ENCODER_TRAINABLE=1))
-    modes = [block.training for block in encoder.train().blocks()]
+    modes = [block.training for block in blocks_of(encoder.train())]
     assert modes == [False, False, True]
 
 
