@@ -96,7 +96,7 @@ def test_help_lists_every_setting_with_comment_and_default():
 
 @pytest.mark.parametrize("argv", [["--preset"], ["--preset="], ["--preset", ""], ["--preset", "--augment"]])
 def test_a_preset_without_a_name_says_which_there_are(argv):
-    known = "coco, flickr30k, flickr8k, flickr8k-distill, nano, photos, shapes"
+    known = "coco, falcon-lora, flickr30k, flickr8k, flickr8k-distill, gpt2-lora, gpu-large, nano, photos, shapes"
     assert problems(*argv) == f"cannot start: --preset needs a name; known presets: {known}"
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from in_process import call
+from language_models import language_model
 from own_folder import make_own_folder
 from tiny import TINY, flags, save_tiny_vit
 
@@ -19,6 +20,7 @@ DRAWN = {
     "SCRATCH_EMBED_DIM": 16,
     "SCRATCH_LAYERS": 1,
 }
+LANGUAGE_MODELS = {"gpt2-lora": "gpt2", "falcon-lora": "falcon", "gpu-large": "llama"}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,11 @@ def test_a_preset_takes_two_steps(name, folders, git, tmp_path):
         changes |= {**folders, "ENCODER_IMAGE_SIZE": 32}
     if name.endswith("distill"):
         changes["TEACHER_MODEL_NAME"] = git
+    if name in LANGUAGE_MODELS:
+        changes = {n: value for n, value in changes.items() if n not in SIZES} | {"PREFIX_TOKENS": 2, "MAX_SEQ_LEN": 20}
+        changes |= {"DECODER_MODEL_NAME": language_model(LANGUAGE_MODELS[name]), "GRADIENT_ACCUMULATION_STEPS": 1}
+    if name == "gpu-large":
+        changes["ENCODER_TRAINABLE"] = "all"  # the tiny encoder has no four blocks
     result = call(train.main, "--preset", name, *flags(**changes), cwd=tmp_path)
     assert result.returncode == 0 and "has no effect" not in result.stdout
     (epoch,) = (tmp_path / "checkpoints/p/log.jsonl").read_text().splitlines()
