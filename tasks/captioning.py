@@ -256,10 +256,7 @@ def choose_tokenizer(
     training_captions: list[str],
     stored: dict | None = None,
 ) -> Tokenizer:
-    """That of FINETUNE_FROM, the teacher's where TOKENIZER says so, the decoder's, or a BPE of the training captions.
-
-    stored: of the checkpoint that a run goes on from, which has the vocabulary of a language model with it.
-    """
+    """That of FINETUNE_FROM, of a language model's checkpoint, of the teacher, of the decoder, or a trained BPE."""
     if origin:
         return origin.tokenizer
     if stored and "files" in stored:
@@ -287,9 +284,9 @@ def build_model(
     device: torch.device,
     stored: dict | None = None,
 ) -> tuple[ImageToTextModel, ImageProcessor]:
-    """Fresh as SEED makes it, or with the weights of origin; with a projector where features are distilled.
+    """Fresh as SEED makes it, for the weights of a checkpoint of that architecture, or with those of origin.
 
-    stored: the architecture of the checkpoint whose weights will be loaded.
+    With a projector where features are distilled.
     """
     torch.manual_seed(settings.SEED)
     if origin:
