@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     flags = DecodingFlags(arguments.beam, arguments.length_penalty, arguments.num_captions)
     search_options(flags, DecodingOptions(), arguments.batch_size)  # what is wrong with the flags alone
     paths = find_pictures(arguments.pictures)
-    form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)
+    form = output_form(arguments.format, arguments.output, len(paths) == 1, arguments.overwrite)
     captioner = open_onnx(arguments.model or own_export())
     options = search_options(flags, captioner.own_options, arguments.batch_size)
     rows = caption_picture_files(captioner, paths, options, arguments.batch_size)

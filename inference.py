@@ -15,12 +15,14 @@ import basics.starting  # noqa: F401  # first of all: for the seconds that the o
 
 # isort: split
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
-from basics.errors import run_script
+from basics.errors import UserError, run_script
+from basics.paths import shown
 from basics.progress_bar import progress_bar, say_beside_bar
 from basics.setting_schema import SCHEMA
 from basics.settings import Settings, constants
@@ -131,7 +133,9 @@ def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv, settings)
     flags = decoding_flags(arguments)
     paths = find_pictures(arguments.pictures)
-    form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)
+    if len(paths) == 1 and not os.path.lexists(paths[0]):  # before weights are loaded for nothing
+        raise UserError(f"cannot read {shown(paths[0])}: there is no such file")
+    form = output_form(arguments.format, arguments.output, len(paths) == 1, arguments.overwrite)
     checkpoint = arguments.checkpoint or say_newest(settings)
     check_place(checkpoint)
     captioner = load(checkpoint, arguments.device)

@@ -228,7 +228,7 @@ def build_tokenizer(settings: Settings, training_captions: list[str]) -> Tokeniz
 def build_bpe(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
     """Load the BPE at the configured paths, or train it on the training captions and save it there.
 
-    Where a crash has left merges.txt without vocab.json, the same training completes the pair.
+    Where a crash has left one of the two files, the same training completes the pair.
     """
     vocab_path, merges_path = settings.vocab_path, settings.merges_path
     present = [path for path in (vocab_path, merges_path) if path.is_file()]
@@ -241,7 +241,8 @@ def build_bpe(settings: Settings, training_captions: list[str]) -> CaptionTokeni
             )
         return tokenizer
     tokenizer = train_tokenizer(training_captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
-    if present and not (present == [merges_path] and merges_path.read_text(encoding="utf-8") == tokenizer.merges_text):
+    texts = dict(zip((vocab_path, merges_path), tokenizer.files().values()))
+    if present and present[0].read_text(encoding="utf-8") != texts[present[0]]:
         raise UserError(
             f"found {present[0]} but not its partner among {vocab_path} and {merges_path}; "
             "put the missing file there, or delete both to train again"

@@ -42,13 +42,24 @@ def download(repo_id: str) -> Path:
         raise UserError(f"cannot load {repo_id} from the Hugging Face Hub: {explain(error, repo_id)}") from error
 
 
+def check_reachable(repo_id: str) -> None:
+    """Raises UserError where a model is neither in the cache nor can be asked for: loading it would try for minutes."""
+    from huggingface_hub import HfApi, try_to_load_from_cache  # as above
+
+    try:
+        if not isinstance(try_to_load_from_cache(repo_id, "config.json"), str):
+            HfApi().model_info(repo_id, timeout=GIVE_UP_AFTER)
+    except Exception as error:  # as above
+        raise UserError(explain(error, repo_id)) from error
+
+
 @contextlib.contextmanager
 def patience() -> Iterator[None]:
     """Within it, a Hub that does not answer is said to, and given up: its client would wait for ever for some answers.
 
     Raises UserError from the client's second try on; before, it may find all it needs in its cache.
     """
-    from huggingface_hub.utils import get_session  # only here: most runs need no Hub client
+    from huggingface_hub.utils import get_session, logging  # only here: most runs need no Hub client
 
     session, waiting = get_session(), Waiting()
     if not hasattr(session, "event_hooks"):  # an older client, which has time-outs of its own
@@ -59,9 +70,12 @@ def patience() -> Iterator[None]:
         "request": [*hooks["request"], waiting.asks],
         "response": [*hooks["response"], waiting.is_answered],
     }
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # or each of its tries is two lines
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         session.event_hooks = hooks
         waiting.ends()
 

@@ -30,6 +30,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=sorted(FORMATS), help="form of the output; default: by the end of --output")
     parser.add_argument("--output", help="write to this .txt, .json or .csv file instead of the screen")
+    parser.add_argument("--overwrite", action="store_true", help="also where --output is a file already")
 
 
 def search_options(flags: DecodingFlags, own: DecodingOptions, batch_size: int) -> DecodingOptions:

@@ -15,7 +15,7 @@ from typing import BinaryIO, TextIO
 
 from basics.disk import writing
 from basics.errors import UserError
-from basics.files import atomic_file
+from basics.files import atomic_file, is_special
 from basics.text import json_text, one_line, utf8_only
 from captioner.picture_files import Found
 
@@ -69,14 +69,16 @@ FORMATS = {
 ENDINGS = {".txt": "text", ".json": "json", ".csv": "csv", "": "text"}
 
 
-def output_form(name: str | None, output: str | None, alone: bool) -> OutputForm:
+def output_form(name: str | None, output: str | None, alone: bool, overwrite: bool = False) -> OutputForm:
     """The form of that name, else by the end of the output's name; a picture alone needs none beside its caption.
 
-    Raises UserError where neither says it, and for a folder.
+    Raises UserError where neither says it, for a folder, and for a file with something in it unless overwrite.
     """
     path = Path(output or "captions").expanduser()
     if path.is_dir():
         raise UserError(f"--output {output} is a folder; name a file in it")
+    if output and not overwrite and path.is_file() and not is_special(path) and path.stat().st_size:
+        raise UserError(f"--output {output} is there already; take another name, or --overwrite to replace it")
     if name is None and path.suffix.lower() not in ENDINGS:
         raise UserError(f"--output {output} does not end in .txt, .json or .csv; say which it shall be with --format")
     name = name or ENDINGS[path.suffix.lower()]

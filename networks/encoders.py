@@ -4,6 +4,7 @@ encoder, image_processor = load_encoder(settings)   # ENCODER_MODEL_NAME: a name
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor
 
 from basics.errors import UserError, first_line
+from basics.hub_files import check_reachable, may_be_hub_id
 from basics.settings import Settings
 from networks.encoder import ImageProcessor, VisionEncoder, quiet_transformers
 
@@ -49,14 +51,16 @@ def position_waves(grid: int, width: int) -> Tensor:
 def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
     name = settings.ENCODER_MODEL_NAME
     try:
+        if may_be_hub_id(name) and not Path(name).is_dir():
+            check_reachable(name)
         with quiet_transformers():
             image_processor = AutoImageProcessor.from_pretrained(name)
             # the dtype is said because many Hub checkpoints are stored in fp16 and would load so
             backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
         raise UserError(
-            f"cannot load the encoder {name!r}: {first_line(error)} Expected a Hub id that can be reached, a local "
-            "folder with config.json and weights, or 'scratch' (--encoder-model-name)"
+            f"cannot load the encoder {name!r}: {first_line(error)}; expected a Hub id that can be reached, a local folder with "
+            "config.json and weights, or 'scratch' (--encoder-model-name); without a network: docs/troubleshooting.md"
         ) from error
     encoder = VisionEncoder(backbone)
     used = {name for name, _ in backbone.named_parameters()}

@@ -44,7 +44,9 @@ def split_pictures(data_dir: str | None, split: str, settings: Settings) -> Pict
 def existing_data(folder: Path) -> Path:
     """The folder, which must be there. Raises UserError."""
     if not folder.is_dir():
-        raise UserError(f"there is no data in {folder}; name a dataset with --data-dir")
+        there = sorted(str(path.parent) for path in Path(constants().DATA_DIR).glob("*/dataset.json"))
+        hint = f", such as {', '.join(there)}" if there else ""
+        raise UserError(f"there is no data in {folder}; name a dataset with --data-dir{hint}")
     return folder
 
 
@@ -52,6 +54,7 @@ def raw_split(folder: Path, split: str) -> tuple[list[str], dict[str, list[str]]
     """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
     raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
     if not raw.splits:
+        print(f"data         {folder} has no splits of its own: all of its pictures are scored")
         return [name for name, captions in raw.captions.items() if captions], raw.captions, raw.image_dir
     if split not in raw.splits:
         raise UserError(f"{folder} has the splits {', '.join(raw.splits)}, no {split}; choose another --split")

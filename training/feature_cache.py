@@ -86,7 +86,8 @@ def cached_features(
         return encode(encoder, pictures, done, settings.NUM_WORKERS, device, dtype)
 
     num_bytes = 2 * math.prod(shape)
-    cache.make(shape[0] * shape[1], num_bytes, produce, f"encoding {pictures.split}", advice=ADVICE)
+    desc = f"encoding {pictures.split}" + f", {shape[0]} views of each" * (shape[0] > 1)
+    cache.make(shape[0] * shape[1], num_bytes, produce, desc, advice=ADVICE)
     print(f"features     {size(num_bytes)}, {cache.path}")
     return Features(cache.path, shape)
 

@@ -100,6 +100,6 @@ def report_utilisation(run: Run, records: list[dict]) -> None:
 def report_end(run: Run, next_command: str) -> None:
     """Say where the best model is and what to type next."""
     progress, by_cider = run.progress, run.settings.BEST_METRIC == "cider"
-    measure = f"CIDEr-D {progress.best_cider:.3f}" if by_cider else f"val_loss {progress.best_val_loss:.4f}"
+    measure = f"CIDEr-D {progress.best_cider:.3f} greedily" if by_cider else f"val_loss {progress.best_val_loss:.4f}"
     print(f"best         epoch {progress.best_epoch}, {measure}: {run.best}")
     print(f"next         {next_command}")
