@@ -284,10 +284,7 @@ def build_model(
     device: torch.device,
     stored: dict | None = None,
 ) -> tuple[ImageToTextModel, ImageProcessor]:
-    """Fresh as SEED makes it, for the weights of a checkpoint of that architecture, or with those of origin.
-
-    With a projector where features are distilled.
-    """
+    """Fresh as SEED makes it, with the weights of origin, or for those of a checkpoint of the architecture `stored`."""
     torch.manual_seed(settings.SEED)
     if origin:
         encoder, image_processor = origin.model.encoder, origin.image_processor

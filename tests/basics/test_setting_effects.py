@@ -6,6 +6,8 @@ from basics.presets import PRESET_DIR
 from basics.setting_effects import without_effect
 from basics.settings import settings_and_given
 
+LM = ["--decoder", "language_model", "--decoder-model-name", "user/name"]
+
 
 def lines(*argv):
     return without_effect(*settings_and_given(argv))
@@ -24,6 +26,10 @@ def test_nothing_is_said_of_the_defaults():
         (["--augment-mirror"], "AUGMENT_MIRROR has no effect: AUGMENT is false"),
         (["--scst-samples", "9"], "SCST_SAMPLES has no effect: SCST_EPOCHS is 0"),
         (["--encoder-image-size", "64"], "ENCODER_IMAGE_SIZE has no effect"),
+        (["--lora-rank", "8"], "LORA_RANK has no effect: DECODER is transformer"),
+        ([*LM, "--decoder-layers", "3"], "DECODER_LAYERS has no effect: DECODER is language_model"),
+        ([*LM, "--lora-alpha", "3"], "LORA_ALPHA has no effect: LORA_RANK is 0"),
+        ([*LM, "--lora-rank", "8", "--decoder-trainable", "2"], "DECODER_TRAINABLE has no effect: LORA_RANK tunes"),
     ],
 )
 def test_a_setting_without_effect_is_said_with_its_reason(flags, words):

@@ -5,11 +5,14 @@ import json
 import pytest
 import torch
 from language_models import with_language_model
+from PIL import Image
 from tiny import tiny_settings
 
 from basics.errors import UserError
+from captioner.ensemble import load_captioners
 from captioner.folder import Captioner, captioner_config, load_captioner, save_captioner
 from model import make_model
+from networks.decoding_options import DecodingOptions
 from networks.encoders import load_encoder
 from tokenizer import build_tokenizer
 
@@ -28,6 +31,12 @@ def saved(tmp_path_factory):
 
 def test_it_loads_as_it_was_saved(saved):
     assert load_captioner(saved).model.architecture["decoder"] == "language_model"
+
+
+def test_two_caption_together_as_each_of_them_alone(saved):
+    picture, options = Image.new("RGB", (32, 32), "red"), DecodingOptions(12, beam_size=2)
+    together, alone = load_captioners(f"{saved},{saved}"), load_captioner(saved)
+    assert together.caption(picture, options)[0][0] == alone.caption(picture, options)[0][0]
 
 
 WRONG = {

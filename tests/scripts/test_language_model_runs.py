@@ -31,16 +31,21 @@ ADAPTED = {"LORA_RANK": 2, "DECODER_FROZEN_PRECISION": "bf16", "PRECISION": "bf1
 LAST = "checkpoint_step_00000010.pt"
 
 
-@pytest.mark.parametrize("family, changes", [("gpt2", WHOLE), ("llama", ADAPTED)], ids=["whole", "adapted"])
-def test_a_run_is_saved_whole_and_goes_on_to_the_bit(tmp_path, family, changes):
-    """From the middle of either epoch, averaged weights, cached features and sampled captions among it."""
+CASES = [("gpt2", WHOLE, [3, 8]), ("llama", ADAPTED, [3])]
+
+
+@pytest.mark.parametrize("family, changes, steps", CASES, ids=["whole", "adapted"])
+def test_a_run_is_saved_whole_and_goes_on_to_the_bit(tmp_path, family, changes, steps):
+    """From the middle of an epoch, averaged weights, cached features and sampled captions among it."""
     save_tiny_vit(tmp_path / "vit")
     shutil.copytree(language_model(family), tmp_path / "lm")
     settings = {**with_language_model(family), **RUN, **changes, "DECODER_MODEL_NAME": "./lm"}
     assert train(tmp_path, **settings).returncode == 0
+    stored = {weight.dtype for name, weight in load_weights(tmp_path / "checkpoints/a" / LAST).items() if "lm." in name}
+    assert (torch.bfloat16 in stored) == ("LORA_RANK" in changes) and torch.float32 in stored
     shutil.rmtree(tmp_path / "lm")  # from here on nobody needs it
     whole, again = (tmp_path / "checkpoints" / name for name in ("a", "b"))
-    for step in (3, 8):
+    for step in steps:
         start = whole / f"checkpoint_step_{step:08}.pt"
         result = train(tmp_path, "--resume-checkpoint-path", start, **{**settings, "RUN_NAME": "b"})
         assert result.returncode == 0
