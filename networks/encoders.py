@@ -59,8 +59,9 @@ def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcesso
             backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
         raise UserError(
-            f"cannot load the encoder {name!r}: {first_line(error)}; expected a Hub id that can be reached, a local folder with "
-            "config.json and weights, or 'scratch' (--encoder-model-name); without a network: docs/troubleshooting.md"
+            f"cannot load the encoder {name!r}: {first_line(error)}; expected a Hub id that can be reached, a local "
+            "folder with config.json and weights, or 'scratch' (--encoder-model-name); without a network: "
+            "docs/troubleshooting.md"
         ) from error
     encoder = VisionEncoder(backbone)
     used = {name for name, _ in backbone.named_parameters()}

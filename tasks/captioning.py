@@ -4,6 +4,7 @@ task = build_captioning(settings, resumed)      # source, tokenizer, model, load
 """
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,18 +34,20 @@ from distillation.teacher_work import TeacherWork
 from losses.criterion import Criterion
 from losses.cross_entropy import CaptionLoss
 from model import ImageToTextModel, make_model
+from networks.caption import Captioned
 from networks.decoders import find_decoder
 from networks.decoding_options import DecodingOptions
-from networks.encoder import ImageProcessor, describe_encoder, token_shape
+from networks.encoder import ImageProcessor, describe_encoder
 from networks.encoders import load_encoder
-from networks.language_tokenizer import LanguageTokenizer
 from publishing.model_card import model_card
-from scoring.collapse import collapse_warnings, format_collapse, measure_collapse, too_few
+from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
 from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record
 from scoring.evaluation_report import format_evaluation
+from scoring.metrics import score_captions
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
 from sources.prepared import PreparedData
+from tasks.captioning_notes import print_model, say_long_warm_up, say_validation, with_epochs
 from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
 from tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
 from training.feature_cache import cached_features
@@ -105,9 +108,7 @@ class Captioning:
             spread(count, len(dataset.pictures))
             for count in (settings.NUM_VALIDATION_CAPTIONS, settings.NUM_SAMPLE_CAPTIONS)
         )
-        wanted, options = list(dict.fromkeys([*numbers, *shown])), DecodingOptions(settings.MAX_SEQ_LEN)
-        with autocast(self.device, self.dtype):
-            found = dict(zip(wanted, caption_all(self.captioner, read, wanted, options, settings.BATCH_SIZE)))
+        found = self.greedy_captions(list(dict.fromkeys([*numbers, *shown])), read)
         samples = [(dataset.pictures.path(i), found[i][0], dataset.references[i]) for i in shown]
         warnings = better_than_teacher(self.findings, record["val_loss"], dataset)
         if not numbers:
@@ -116,6 +117,20 @@ class Captioning:
         measures = measure_collapse(texts, finished, [dataset.references[i] for i in numbers])
         record = measures | {"warnings": collapse_warnings(measures, run.progress.global_step) + warnings}
         return Validation(record, samples, format_collapse(measures))
+
+    def greedy_captions(self, numbers: list[int], read: Callable[[list[int]], Tensor]) -> dict[int, Captioned]:
+        options, size = DecodingOptions(self.settings.MAX_SEQ_LEN), self.settings.BATCH_SIZE
+        with autocast(self.device, self.dtype):
+            return dict(zip(numbers, caption_all(self.captioner, read, numbers, options, size)))
+
+    def say_start(self) -> None:
+        """What a captioner scores as it comes: fine-tuning may lose what it knows."""
+        dataset = self.val.dataset
+        numbers = spread(self.settings.NUM_VALIDATION_CAPTIONS, len(dataset.pictures))
+        if numbers:
+            texts = [text for text, _ in self.greedy_captions(numbers, dataset.images).values()]
+            cider = score_captions(texts, [dataset.references[i] for i in numbers]).mean["CIDEr-D"]
+            print(f"start        CIDEr-D {cider:.3f} greedily: {self.settings.FINETUNE_FROM} as it comes")
 
     def save_best(self, run: Run, record: dict) -> None:
         merged = self.settings.LORA_RANK > 0 and self.settings.LORA_MERGE
@@ -178,7 +193,10 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
         "architecture": model.architecture,
         "encoder_files": describe_encoder(model.encoder, image_processor),
     }
-    return Captioning(settings, device, dtype, captioner, ingredients, val, parts, findings)
+    task = Captioning(settings, device, dtype, captioner, ingredients, val, parts, findings)
+    if origin and not resumed:
+        task.say_start()
+    return task
 
 
 def share_of_peak(settings: Settings, step: int, steps_per_epoch: int) -> float:
@@ -188,37 +206,6 @@ def share_of_peak(settings: Settings, step: int, steps_per_epoch: int) -> float:
         return learning_rate_factor(step, warmup_steps(settings, steps), steps, settings.LR_SCHEDULE)
     left = 1 - (step - steps) / (settings.SCST_EPOCHS * steps_per_epoch)
     return settings.SCST_LEARNING_RATE / settings.LEARNING_RATE * max(0.0, left)
-
-
-def with_epochs(settings: Settings, pictures: int) -> Settings:
-    """NUM_EPOCHS "auto" as a number, which is said: few pictures must be seen more often.
-
-    Between what was measured, 40 for 150 pictures and 14 for 6,000, a power of their number.
-    """
-    if settings.NUM_EPOCHS != "auto":
-        return settings
-    epochs = max(4, min(60, round(40 * (150 / pictures) ** 0.285)))
-    print(f"epochs       {epochs} for {pictures:,} training pictures (NUM_EPOCHS auto)")
-    return settings.replace(NUM_EPOCHS=epochs)
-
-
-def say_long_warm_up(settings: Settings, steps: int) -> None:
-    """A rate that is never reached is no mistake of a short try, but it explains what comes out."""
-    if settings.WARMUP_STEPS >= max(1, steps):
-        print(
-            f"note         WARMUP_STEPS {settings.WARMUP_STEPS} is the whole run of {steps:,} steps: LEARNING_RATE is "
-            "never reached; a share will do, --warmup-steps 0.1"
-        )
-
-
-def say_validation(settings: Settings, pictures: int) -> None:
-    """What the lines after each epoch are about, once."""
-    if captioned := min(settings.NUM_VALIDATION_CAPTIONS, pictures):
-        few = too_few(captioned)
-        print(
-            f"validation   {captioned:,} of {pictures:,} pictures are captioned after each epoch, greedily"
-            f"{few and f', {few}'}; docs/evaluation.md explains the measures"
-        )
 
 
 def load_origin(settings: Settings, resumed: Resumed | None) -> Captioner | None:
@@ -299,21 +286,6 @@ def build_model(
     if teacher and settings.DISTILL == "teacher" and settings.DISTILL_FEATURES:
         add_feature_loss(model, image_processor, teacher.loaded, settings)
     return model, image_processor
-
-
-def print_model(
-    model: ImageToTextModel, image_processor: ImageProcessor, tokenizer: Tokenizer, settings: Settings
-) -> None:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in model.parameters()) - trained
-    taken = settings.TEACHER_MODEL_NAME if settings.TOKENIZER == "teacher" else None
-    brought = settings.DECODER_MODEL_NAME if isinstance(tokenizer, LanguageTokenizer) else None
-    source = settings.FINETUNE_FROM or taken or brought or settings.vocab_path
-    print(f"tokenizer    {len(tokenizer):,} tokens, {source} (hash {tokenizer.hash})")
-    print(
-        f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder {settings.ENCODER_MODEL_NAME}, "
-        f"{token_shape(model.encoder, image_processor)[0]} image tokens"
-    )
 
 
 def build_loaders(

@@ -66,13 +66,15 @@ def test_the_files_load_in_the_tokenizers_library(tmp_path):
     assert peer.encode("a small red circle").ids == tokenizer.encode("a small red circle")[1:-1]
 
 
-def test_half_a_tokenizer_is_refused(tmp_path):
+@pytest.mark.parametrize("lost, kept", [("m.txt", "v.json"), ("v.json", "m.txt")])
+def test_half_a_tokenizer_is_completed_by_the_captions_it_is_of_and_refused_for_others(tmp_path, lost, kept):
     settings = tiny_settings(VOCAB_PATH=str(tmp_path / "v.json"), MERGES_PATH=str(tmp_path / "m.txt"))
-    build_tokenizer(settings, CAPTIONS)
-    (tmp_path / "m.txt").unlink()
+    whole = build_tokenizer(settings, CAPTIONS).hash
+    (tmp_path / lost).unlink()
     with pytest.raises(UserError, match="partner"):
-        build_tokenizer(settings, CAPTIONS)
-    assert (tmp_path / "v.json").exists()
+        build_tokenizer(settings, ["words of another dataset altogether"])
+    assert not (tmp_path / lost).exists() and (tmp_path / kept).exists()
+    assert build_tokenizer(settings, CAPTIONS).hash == whole
 
 
 @pytest.mark.parametrize("damage", ["{", json.dumps({"<pad>": 0}), json.dumps(dict.fromkeys(SPECIAL_TOKENS, 9))])

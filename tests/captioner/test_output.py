@@ -20,7 +20,7 @@ ROWS = [
 
 
 def written(rows, output: Path, name: str | None = None) -> str:
-    write_captions(rows, output_form(name, str(output), alone=False), str(output), 3)
+    write_captions(rows, output_form(name, str(output), alone=False, overwrite=True), str(output), 3)
     return output.read_text(encoding="utf-8")
 
 
@@ -41,6 +41,15 @@ def test_the_end_of_the_name_says_the_form_and_format_has_the_last_word(tmp_path
     assert [(row["rank"], row["caption"]) for row in table] == [
         (str(r), c) for r, c in ((1, "a red, small circle"), (2, 'a "circle"'), (1, "ein grüner Kreis"))
     ]
+
+
+def test_a_file_with_something_in_it_is_written_over_only_where_that_is_said(tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption\n")
+    with pytest.raises(UserError, match="captions.csv is there already; take another name, or --overwrite"):
+        output_form(None, str(tmp_path / "captions.csv"), alone=False)
+    (tmp_path / "empty.csv").touch()
+    for name, overwrite in (("captions.csv", True), ("empty.csv", False), ("new.csv", False)):
+        output_form(None, str(tmp_path / name), alone=False, overwrite=overwrite)
 
 
 @pytest.mark.parametrize("name, part", [("out.xml", "--format"), (".", "is a folder")])
