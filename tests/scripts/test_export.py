@@ -132,7 +132,7 @@ def test_the_command_prints_what_inference_prints(made, inference_prints, capsys
 
 @pytest.mark.parametrize("flags", [["--format", "json"], ["--output", "out.csv"], ["--output", "out.json"]])
 def test_the_command_writes_what_inference_writes(made, flags, capsys, monkeypatch, tmp_path):
-    pictures, flags = str(made / "pictures"), [*flags, "--num-captions", "3"]
+    pictures, flags = str(made / "pictures"), [*flags, "--num-captions", "3", "--overwrite"]
     monkeypatch.chdir(tmp_path)
     found = []
     for main, captioner in (
