@@ -19,6 +19,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")  # Pillow has others, of
 LARGE = 50_000_000  # pixels; nearly all photographs have fewer, and no encoder sees more than one in a hundred of them
 LONGEST_SHAPE = 200  # times as long as wide: encoders that scale the shorter side would make it enormous
 ORIENTATION = 0x0112  # of EXIF
+ROWS_PER_STRIP, TILE_WIDTH = 278, 322  # of TIFF
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -108,9 +109,11 @@ def decoded(image: Image.Image, max_megapixels: float) -> Image.Image:
 
 
 def is_heavy(image: Image.Image) -> bool:
-    """Whether its decoder holds it several times: WebP does, and TIFF of one strip with 16 bits a colour."""
-    colours_of_16_bits = ";16" in str(getattr(image, "tile", "")) and not image.mode.startswith("I")
-    return image.format == "WEBP" or image.format == "TIFF" and colours_of_16_bits
+    """Whether its decoder holds it several times: WebP does, and TIFF in one strip."""
+    tags = getattr(image, "tag_v2", None)
+    if image.format != "TIFF" or tags is None:
+        return image.format == "WEBP"
+    return TILE_WIDTH not in tags and tags.get(ROWS_PER_STRIP, image.height) > image.height // 2
 
 
 def pixels_of_file(path: Path) -> int:

@@ -88,6 +88,15 @@ def test_a_large_jpeg_is_decoded_smaller_where_others_are_refused(tmp_path):
     assert "MAX_IMAGE_MEGAPIXELS" in reason(tmp_path / "a.png", max_megapixels=0.01)
 
 
+@pytest.mark.parametrize("suffix, options", [("webp", {}), ("tif", {"tiffinfo": {278: 100}, "compression": "raw"})])
+def test_what_a_decoder_holds_several_times_has_half_the_limit(tmp_path, suffix, options):
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (100, 100)).save(path, **options)
+    assert load_image(path, 0.02).size == (100, 100) and "0.0075 million" in reason(path, max_megapixels=0.015)
+    Image.new("RGB", (100, 100)).save(tmp_path / "b.tif", tiffinfo={278: 10}, compression="tiff_deflate")
+    assert load_image(tmp_path / "b.tif", 0.015).size == (100, 100)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 def test_above_a_size_pictures_come_at_half_of_it_upright(tmp_path, monkeypatch, suffix):
     path, exif = tmp_path / f"a.{suffix}", Image.Exif()
