@@ -48,7 +48,6 @@ class CacheFile:
         Raises UserError where the disk has no room for num_bytes (advice says what else could be done), and for a file
         under this name that was made from something else.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path.with_suffix(".lock")):
             if not is_whole(self.path):
                 build(self, total, num_bytes, produce, desc, about, advice)

@@ -10,6 +10,7 @@ Exported captioners have a copy of this file: it needs nothing but Python.
 
 import json
 import reprlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,15 @@ def check(value: Any, pattern: Any, where: str) -> None:
         check_one_of(value, pattern, where)
     elif not fits(value, pattern):
         raise ValueError(f"{where} must be {describe(pattern)}, got {briefly(value)}")
+
+
+def numbers_in(value: Any, where: str) -> Iterator[tuple[str, int | float]]:
+    """(place, number) of all numbers in lists and mappings within one another; true and false are none."""
+    if isinstance(value, (dict, list)):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers_in(item, f"{where}: {name}")
+    elif is_a(value, (int, float)):
+        yield where, value
 
 
 def check_names(value: dict, pattern: dict, where: str) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
 
 from basics.errors import UserError
-from basics.stored import Number, check, parse_json
+from basics.stored import Number, check, numbers_in, parse_json
 from networks.parameters import train_last_blocks
 
 LARGEST_NUMBER = 2**20  # in an encoder's config.json: more than any size, number of parts or token id
@@ -161,13 +161,11 @@ def check_encoder_files(files: dict[str, str]) -> None:
 
 def check_numbers(value: Any, at_most: int, where: str) -> None:
     """Of all whole numbers in lists and mappings; fractions are factors, not sizes."""
-    if isinstance(value, (dict, list)):
-        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            check_numbers(item, at_most, f"{where}: {name}")
-    elif isinstance(value, int) and not isinstance(value, bool):
-        check(value, Number(int, -at_most, at_most), where)
-    elif isinstance(value, float) and (value.is_integer() or not math.isfinite(value)):
-        check(value, Number(float, -at_most, at_most), where)
+    for place, number in numbers_in(value, where):
+        if isinstance(number, int):
+            check(number, Number(int, -at_most, at_most), place)
+        elif number.is_integer() or not math.isfinite(number):
+            check(number, Number(float, -at_most, at_most), place)
 
 
 def prepare_pixels(image_processor: ImageProcessor, images: Iterable[Image.Image]) -> Tensor:

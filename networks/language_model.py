@@ -21,7 +21,7 @@ from transformers.initialization import no_init_weights
 
 from basics.errors import UserError, first_line, reason_of
 from basics.settings import Settings
-from basics.stored import check, parse_json
+from basics.stored import Number, check, numbers_in, parse_json
 from networks.adapters import adapter_targets, add_adapters, merge_adapters
 from networks.decoder import Sizes, Vocabulary
 from networks.encoder import quiet_transformers, set_mode
@@ -272,11 +272,9 @@ def make_language_model(config: str) -> Any:
 
 def check_whole_numbers(value: Any) -> None:
     """Raises ValueError for numbers that no model has: they would become memory before anything is compared."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            check_whole_numbers(item)
-    elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-        raise ValueError(f"a number in decoder_config is {value:,}, at most {LARGEST_NUMBER:,} was expected")
+    for place, number in numbers_in(value, "decoder_config"):
+        if isinstance(number, int):
+            check(number, Number(int, -LARGEST_NUMBER, LARGEST_NUMBER), place)
 
 
 def read_language_config(name: str) -> str:

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from basics.hub_files import explain, status_of
+from basics.progress_bar import say_beside_bar
 from basics.settings import Settings
 
 RETRIES = 4  # after a first failure, on top of the Hub client's own
@@ -147,9 +148,7 @@ class HubUploader(NoUpload):
     def fail(self, reason: str) -> None:
         """Remember the reason and say it once: a wrong token is better known now than after the last epoch."""
         if reason != self.failure and self.waiting is None:
-            from tqdm import tqdm  # its write() leaves a progress bar whole
-
-            tqdm.write(f"hub          upload failed, training goes on: {reason}", file=sys.stderr)
+            say_beside_bar(f"hub          upload failed, training goes on: {reason}\n", sys.stderr)
         self.failure = reason
 
 

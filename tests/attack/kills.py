@@ -20,6 +20,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import finished_run  # noqa: E402
 from forks import Forks  # noqa: E402
 from tiny import TINY, flags, load_weights, same_weights, save_tiny_vit  # noqa: E402
 
@@ -27,19 +28,8 @@ from basics.checkpoint_file import STEP_FILE, numbered, read_checkpoint  # noqa:
 from captioner.folder import load_captioner  # noqa: E402
 from sources.prepared import is_prepared, read_prepared  # noqa: E402
 
-RUN = dict(
-    RUN_NAME="a",
-    NUM_EPOCHS=3,
-    SCST_EPOCHS=2,
-    CHECKPOINT_EVERY_STEPS=1,
-    AUGMENT="true",
-    AUGMENT_VIEWS=60,  # a second of encoding
-    CACHE_FEATURES="true",
-    ENCODER_TRAINABLE="none",
-    GROUP_CAPTIONS="true",
-    BEST_METRIC="cider",
-    EMA_DECAY=0.9,
-)
+CACHED = {"CACHE_FEATURES": "true", "ENCODER_TRAINABLE": "none", "AUGMENT_VIEWS": 60}  # a second of encoding
+RUN = {**finished_run.RUN, **CACHED, "NUM_EPOCHS": 3}
 
 
 class KilledRuns:
