@@ -46,7 +46,7 @@ SCRATCH_LAYERS = 4  # blocks of the "scratch" ViT
 SCRATCH_HEADS = 4  # attention heads of the "scratch" ViT
 
 # --- Decoder ---
-DECODER = "transformer"  # ours, or "language_model": that of DECODER_MODEL_NAME, with its own vocabulary
+DECODER = "transformer"  # ours, or a language model: "language_model", "language_model_cross" (cross-attention)
 DECODER_EMBED_DIM = 128  # width of the decoder, a multiple of DECODER_HEADS
 DECODER_HEADS = 4  # attention heads a layer
 DECODER_LAYERS = 2  # Transformer layers, 1 or more
@@ -57,6 +57,7 @@ PREFIX_TOKENS = None  # image tokens before the language model's text, averaged 
 PROMPT = "a photo of"  # text between those and the caption; "" for none
 DECODER_TRAINABLE = "all"  # what of the language model is tuned: "none", the last N blocks, or "all"
 DECODER_FROZEN_PRECISION = "fp32"  # "bf16" keeps matrices of it that are not tuned in 16 bits; needs PRECISION bf16
+GRADIENT_CHECKPOINTING = False  # less memory for a fifth to a third more time: its blocks are computed again backwards
 LORA_RANK = 0  # rank of low-rank adapters, which are tuned in place of the language model; 0: none
 LORA_ALPHA = 16  # what they add counts LORA_ALPHA / LORA_RANK times, 1 or more
 LORA_MERGE = False  # best/ has what the adapters learned in the model's own weights; best/ alone, not checkpoints

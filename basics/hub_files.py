@@ -42,15 +42,17 @@ def download(repo_id: str) -> Path:
         raise UserError(f"cannot load {repo_id} from the Hugging Face Hub: {explain(error, repo_id)}") from error
 
 
-def check_reachable(repo_id: str) -> None:
-    """Raises UserError where a model is neither in the cache nor can be asked for: loading it would try for minutes."""
+def check_reachable(name: str) -> None:
+    """Raises UserError for a model that is no folder, not in the cache nor can be asked for: loading would try long."""
     from huggingface_hub import HfApi, try_to_load_from_cache  # as above
 
+    if is_path(name) or Path(name).is_dir():
+        return
     try:
-        if not isinstance(try_to_load_from_cache(repo_id, "config.json"), str):
-            HfApi().model_info(repo_id, timeout=GIVE_UP_AFTER)
+        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            HfApi().model_info(name, timeout=GIVE_UP_AFTER)
     except Exception as error:  # as above
-        raise UserError(explain(error, repo_id)) from error
+        raise UserError(explain(error, name)) from error
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ for line in without_effect(settings, {"AUGMENT_VIEWS"}): print(line)
 
 from collections.abc import Iterable
 
-from basics.setting_rules import Values
+from basics.setting_rules import LANGUAGE_MODELS, Values
 
 OFF_BY_DEFAULT = (  # a value of these in config.py was put there by somebody
     "TEACHER_MODEL_NAME",
@@ -17,6 +17,7 @@ OFF_BY_DEFAULT = (  # a value of these in config.py was put there by somebody
     "DECODER_MODEL_NAME",
     "PREFIX_TOKENS",
     "LORA_RANK",
+    "GRADIENT_CHECKPOINTING",
 )
 OF_A_TEACHER = (
     "DISTILL_ALPHA DISTILL_TEMPERATURE DISTILL_TOP_K DISTILL_CACHE DISTILL_CAPTIONS DISTILL_BEAMS DISTILL_FEATURES "
@@ -25,7 +26,8 @@ OF_A_TEACHER = (
 OF_OURS = "DECODER_EMBED_DIM DECODER_HEADS DECODER_LAYERS DECODER_FF_DIM DECODER_DROPOUT"
 OF_OUR_VOCABULARY = "VOCAB_PATH MERGES_PATH VOCAB_SIZE MIN_FREQUENCY"
 OF_A_LANGUAGE_MODEL = (
-    "PREFIX_TOKENS PROMPT DECODER_TRAINABLE DECODER_FROZEN_PRECISION LORA_RANK LORA_ALPHA LORA_MERGE LORA_TARGETS"
+    "PREFIX_TOKENS PROMPT DECODER_TRAINABLE DECODER_FROZEN_PRECISION GRADIENT_CHECKPOINTING LORA_RANK LORA_ALPHA "
+    "LORA_MERGE LORA_TARGETS"
 )
 OF_SCRATCH = "SCRATCH_IMAGE_SIZE SCRATCH_PATCH_SIZE SCRATCH_EMBED_DIM SCRATCH_LAYERS SCRATCH_HEADS"
 
@@ -44,7 +46,7 @@ def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
     """Whether settings do nothing as the others are, which, and why."""
     alone, scratch = settings.DISTILL is None, settings.ENCODER_MODEL_NAME == "scratch"
     drawn, borrowed = settings.DATASET == "shapes", settings.TOKENIZER == "teacher"
-    ours, brought = settings.DECODER == "transformer", settings.DECODER == "language_model"
+    ours, brought = settings.DECODER == "transformer", settings.DECODER in LANGUAGE_MODELS
     views = settings.AUGMENT and settings.CACHE_FEATURES
     average = "DISTILL momentum learns from the average of the weights"
     return (
@@ -58,7 +60,7 @@ def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
         (scratch, "ENCODER_IMAGE_SIZE", "ENCODER_MODEL_NAME is scratch, whose size is SCRATCH_IMAGE_SIZE"),
         (not scratch, OF_SCRATCH, "ENCODER_MODEL_NAME is not scratch"),
         (ours, f"DECODER_MODEL_NAME {OF_A_LANGUAGE_MODEL}", "DECODER is transformer"),
-        (brought, f"{OF_OURS} {OF_OUR_VOCABULARY}", "DECODER is language_model, which brings its own"),
+        (brought, f"{OF_OURS} {OF_OUR_VOCABULARY}", f"DECODER is {settings.DECODER}, which brings its own"),
         (brought and not settings.LORA_RANK, "LORA_ALPHA LORA_MERGE LORA_TARGETS", "LORA_RANK is 0"),
         (brought and settings.LORA_RANK > 0, "DECODER_TRAINABLE", "LORA_RANK tunes adapters in the model's place"),
         (drawn, "RAW_DIR", "DATASET shapes is drawn"),

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 from basics.disk import size
 from basics.hub_files import is_path
+from basics.memory import machine_memory
 from basics.setting_schema import SCHEMA
 
+LANGUAGE_MODELS = ("language_model", "language_model_cross")  # the words of DECODER that take DECODER_MODEL_NAME
 BYTES_A_PARAMETER = 16  # of training one: itself, its gradient and two moments
 
 
@@ -69,12 +71,12 @@ def range_problems(settings: Values) -> list[str]:
 def memory_problems(settings: Values) -> list[str]:
     """Whether what is built from nothing could be trained in this machine's memory at all."""
     taken = settings.FINETUNE_FROM or settings.RESUME_CHECKPOINT_PATH  # with the sizes that it has
-    if not hasattr(os, "sysconf") or taken or range_problems(settings):
+    memory, problems = machine_memory(), []
+    if memory is None or taken or range_problems(settings):
         return []
-    memory, problems = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), []
     width, inner = settings.DECODER_EMBED_DIM, settings.DECODER_FF_DIM
     parts = {"DECODER": settings.VOCAB_SIZE * width + settings.DECODER_LAYERS * (8 * width**2 + 2 * width * inner)}
-    if settings.DECODER == "language_model":
+    if settings.DECODER in LANGUAGE_MODELS:  # which says itself what it takes
         parts.clear()
     if settings.ENCODER_MODEL_NAME == "scratch":
         parts["SCRATCH"] = settings.SCRATCH_LAYERS * 12 * settings.SCRATCH_EMBED_DIM**2
@@ -110,8 +112,8 @@ def language_model_problems(settings: Values) -> list[str]:
     if settings.DECODER == "transformer":
         return []
     problems = []
-    if settings.DECODER == "language_model" and name is None and taken is None:
-        problems.append('DECODER "language_model" needs DECODER_MODEL_NAME, a Hub id or a folder')
+    if settings.DECODER in LANGUAGE_MODELS and name is None and taken is None:
+        problems.append(f'DECODER "{settings.DECODER}" needs DECODER_MODEL_NAME, a Hub id or a folder')
     if name and is_path(name) and not Path(name).is_dir() and taken is None:
         problems.append(f"DECODER_MODEL_NAME {name} is no folder here; expected a local folder or a Hub id")
     if name and settings.TOKENIZER == "teacher":

@@ -81,6 +81,7 @@ SCHEMA: dict[str, Setting] = {
     "PROMPT": Setting(str),
     "DECODER_TRAINABLE": Setting(int | Literal["none", "all"], at_least=1),
     "DECODER_FROZEN_PRECISION": Setting(Literal["fp32", "bf16"]),
+    "GRADIENT_CHECKPOINTING": Setting(bool),
     "LORA_RANK": Setting(int, at_least=0, at_most=4096),
     "LORA_ALPHA": Setting(int, at_least=1, at_most=1_000_000),
     "LORA_MERGE": Setting(bool),

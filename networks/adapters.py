@@ -5,6 +5,7 @@ add_adapters(lm, rank=8, alpha=16, targets=targets)
 """
 
 import warnings
+from collections.abc import Set
 from typing import Any
 
 from basics.errors import UserError
@@ -47,11 +48,17 @@ def merge_adapters(lm: Any) -> None:
             setattr(lm.get_submodule(parent), last, module.get_base_layer())
 
 
-def add_adapters(lm: Any, rank: int, alpha: int, targets: str) -> None:
-    """Put them beside the targeted layers; at first they add nothing."""
+def add_adapters(lm: Any, rank: int, alpha: int, targets: str, without: Set[str] = frozenset()) -> None:
+    """Put them beside the targeted layers, those aside whose parameters `without` names; at first they add nothing."""
     from peft import LoraConfig, inject_adapter_in_model  # as above
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets.split(","), lora_dropout=0.0)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=targets.split(","),
+        exclude_modules=sorted({name.rpartition(".")[0] for name in without}) or None,
+        lora_dropout=0.0,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of GPT-2's layers, whose weights lie the other way round
         inject_adapter_in_model(config, lm)

@@ -5,9 +5,14 @@ from typing import Any
 from basics.errors import UserError
 from networks.decoder import Decoder
 from networks.language_model import LanguageModelDecoder
+from networks.language_model_cross import CrossLanguageModelDecoder
 from networks.transformer_decoder import TransformerDecoder
 
-DECODERS: dict[str, type[Decoder[Any]]] = {"transformer": TransformerDecoder, "language_model": LanguageModelDecoder}
+DECODERS: dict[str, type[Decoder[Any]]] = {
+    "transformer": TransformerDecoder,
+    "language_model": LanguageModelDecoder,
+    "language_model_cross": CrossLanguageModelDecoder,
+}
 
 
 def find_decoder(name: str) -> type[Decoder[Any]]:

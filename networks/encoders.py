@@ -4,7 +4,6 @@ encoder, image_processor = load_encoder(settings)   # ENCODER_MODEL_NAME: a name
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor
 
 from basics.errors import UserError, first_line
-from basics.hub_files import check_reachable, may_be_hub_id
+from basics.hub_files import check_reachable
 from basics.settings import Settings
 from networks.encoder import ImageProcessor, VisionEncoder, quiet_transformers
 
@@ -51,8 +50,7 @@ def position_waves(grid: int, width: int) -> Tensor:
 def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
     name = settings.ENCODER_MODEL_NAME
     try:
-        if may_be_hub_id(name) and not Path(name).is_dir():
-            check_reachable(name)
+        check_reachable(name)
         with quiet_transformers():
             image_processor = AutoImageProcessor.from_pretrained(name)
             # the dtype is said because many Hub checkpoints are stored in fp16 and would load so

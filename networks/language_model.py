@@ -6,51 +6,60 @@ tokens, C width of the model's embeddings, V vocabulary.
 The model reads the prefix (the projected image tokens, averaged to PREFIX_TOKENS), its token for the start, the prompt,
 then the caption: as BLIP-2 does with OPT (Li et al. 2023, arXiv 2301.12597). `start()` reads prefix and prompt once an
 image; its keys and values are copied to the captions of an image. A family that needs more is a subclass in a file of
-its own, and a line in networks/decoders.py.
+its own, and a line in networks/decoders.py; language_model_cross.py is one.
 """
 
 import copy
-import json
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.initialization import no_init_weights
 
-from basics.errors import UserError, first_line, reason_of
+from basics.disk import size
+from basics.errors import UserError
+from basics.memory import machine_memory
 from basics.settings import Settings
-from basics.stored import Number, check, numbers_in, parse_json
 from networks.adapters import adapter_targets, add_adapters, merge_adapters
+from networks.causal_lm import load_language_model, make_language_model, read_language_config
 from networks.decoder import Sizes, Vocabulary
-from networks.encoder import quiet_transformers, set_mode
+from networks.encoder import set_mode
 from networks.language_tokenizer import LanguageTokenizer, load_language_tokenizer
 from networks.parameters import ParameterGroup, train_last_blocks
 
-EXPECTED = "expected a Hub id that can be reached, or a folder of a causal language model (--decoder-model-name)"
-LARGEST_NUMBER = 2**24  # in a stored config.json: more than any size, number of layers or token id
-FORGOTTEN = ("_name_or_path", "architectures", "auto_map", "task_specific_params")  # say nothing of the model's shape
+WEIGHT, TRAINED = 4, 12  # bytes of a parameter in memory, and of its gradient and two moments beside it
 
 
 @dataclass
 class LanguageCache:
-    """What the model has read: past is transformers' cache of U images before the first token, of B captions after."""
+    """What the model has read: past is transformers' cache of U images before the first token, of B captions after.
+
+    unread (U, P, C) is what comes before the captions where no cache is kept: layers that compute twice fill none.
+    beside is what the model is given with every token, (U, ...) each.
+    """
 
     past: Any
     image_index: Tensor
     length: int = 0
+    unread: Tensor | None = None
+    beside: dict[str, Tensor] = field(default_factory=dict)
 
     def select(self, rows: Tensor, images: Tensor | None = None) -> "LanguageCache":
         """Captions go on from the given rows (B,), each a row of the same image; images (U,) are those that stay."""
-        if self.length:
-            return LanguageCache(rows_of_cache(self.past, rows), self.image_index, self.length)
-        index = self.image_index if images is None else torch.arange(len(images), device=images.device)
-        return LanguageCache(rows_of_cache(self.past, images), index)
+        past = rows_of_cache(self.past, rows if self.length else images)
+        if self.length or images is None:
+            return replace(self, past=past)
+        beside = {name: each[images] for name, each in self.beside.items()}
+        return replace(self, past=past, image_index=torch.arange(len(images), device=images.device), beside=beside)
 
 
 def rows_of_cache(past: Any, rows: Tensor | None) -> Any:
     """A copy of transformers' cache that can grow by itself, of the given rows."""
+    if hasattr(past, "cross_attention_cache"):
+        both = past.self_attention_cache, past.cross_attention_cache
+        return type(past)(*(rows_of_cache(each, rows) for each in both))
     chosen = copy.copy(past)
     chosen.layers = [copy.copy(layer) for layer in past.layers]  # layers replace their tensors, they do not change them
     if rows is not None:
@@ -83,6 +92,7 @@ class LanguageModelDecoder(nn.Module):
         self.vocab_size, self.width, self.max_seq_len = vocab_size, embed_dim, max_seq_len
         self.prefix_tokens = prefix_tokens
         self.lead = [int(token) for token in lead.split()]
+        self.gradient_checkpointing = False  # whether blocks are computed a second time backwards
         self.adapters = (lora_rank, lora_alpha, lora_targets)
         self.take(make_language_model(config))
         rows, width = self.lm.get_input_embeddings().weight.shape
@@ -98,8 +108,24 @@ class LanguageModelDecoder(nn.Module):
     def take(self, lm: nn.Module) -> None:
         """Make it the language model here, with adapters."""
         self.lm: Any = lm
+        self.new = self.new_layers(lm)
         if self.adapters[0]:
-            add_adapters(lm, *self.adapters)
+            add_adapters(lm, *self.adapters, without=self.new)
+
+    @staticmethod
+    def describe(settings: Settings) -> str:
+        """config.json of DECODER_MODEL_NAME as it is used here. Raises UserError."""
+        return read_language_config(settings.DECODER_MODEL_NAME)
+
+    @staticmethod
+    def new_layers(lm: Any) -> Set[str]:
+        """Names of parameters that the pretrained model has not: they always train."""
+        return frozenset()
+
+    @staticmethod
+    def load(name: str, new: Set[str]) -> Any:
+        """The model with its weights, but for those of new layers. Raises UserError."""
+        return load_language_model(name)
 
     @staticmethod
     def vocabulary(settings: Settings) -> LanguageTokenizer:
@@ -108,7 +134,7 @@ class LanguageModelDecoder(nn.Module):
     @classmethod
     def check(cls, settings: Settings) -> None:
         """What would go wrong later, built without memory. Raises UserError."""
-        read_language_config(settings.DECODER_MODEL_NAME)  # what is no language model may have no tokenizer either
+        cls.describe(settings)  # what is no language model may have no tokenizer either
         vocabulary = cls.vocabulary(settings)
         with torch.device("meta"):
             sizes = cls.sizes(settings, vocabulary)
@@ -119,11 +145,24 @@ class LanguageModelDecoder(nn.Module):
                     f"{rows:,}; expected both of one model"
                 )
             sizes |= {"vocab_size": len(vocabulary), "max_seq_len": settings.MAX_SEQ_LEN, "pad_idx": vocabulary.pad_id}
-            cls(**sizes).choose_trained(settings)  # type: ignore[arg-type]  # sizes() gives what it takes
+            decoder = cls(**sizes)  # type: ignore[arg-type]  # sizes() gives what it takes
+            decoder.choose_trained(settings)
+        decoder.check_memory(settings.DECODER_MODEL_NAME)
 
-    @staticmethod
-    def sizes(settings: Settings, vocabulary: Vocabulary) -> Sizes:
-        config, name = read_language_config(settings.DECODER_MODEL_NAME), settings.DECODER_MODEL_NAME
+    def check_memory(self, name: str) -> None:
+        """Raises UserError for what this machine could not load, let alone train."""
+        needed = sum(p.numel() * (WEIGHT + TRAINED * p.requires_grad) for p in self.parameters())
+        memory = machine_memory()
+        if memory is not None and needed > memory:
+            raise UserError(
+                f"{name!r} has {sum(p.numel() for p in self.parameters()) / 1e9:,.1f} billion parameters, which take "
+                f"{size(needed)} with gradients and moments of those that train; this machine has {size(memory)}; take "
+                "a smaller model, or train less of it (DECODER_TRAINABLE, LORA_RANK)"
+            )
+
+    @classmethod
+    def sizes(cls, settings: Settings, vocabulary: Vocabulary) -> Sizes:
+        config, name = cls.describe(settings), settings.DECODER_MODEL_NAME
         with torch.device("meta"):
             lm = make_language_model(config)
         lead = [vocabulary.start_id, *vocabulary.encode(settings.PROMPT)[1:-1]]
@@ -142,8 +181,10 @@ class LanguageModelDecoder(nn.Module):
         self.check_room(image_tokens)
         if pretrained:
             del self.lm  # before the other one takes memory
-            self.take(load_language_model(settings.DECODER_MODEL_NAME))
+            self.take(self.load(settings.DECODER_MODEL_NAME, self.new))
         self.choose_trained(settings)
+        if settings.GRADIENT_CHECKPOINTING:
+            self.compute_twice(settings.DECODER_MODEL_NAME)
         if settings.DECODER_FROZEN_PRECISION == "bf16":
             for parameter in self.lm.parameters():
                 if parameter.ndim > 1 and not parameter.requires_grad:
@@ -152,13 +193,25 @@ class LanguageModelDecoder(nn.Module):
     def check_room(self, image_tokens: int) -> None:
         """Raises UserError where a picture and a caption are longer than what the model has positions for."""
         room = getattr(self.lm.config, "max_position_embeddings", None)
-        prefix = min(self.prefix_tokens or image_tokens, image_tokens)
+        prefix = self.positions(image_tokens)
         needed = prefix + len(self.lead) - 1 + self.max_seq_len
         if room and needed > room:
             raise UserError(
                 f"{prefix} image tokens, the prompt and MAX_SEQ_LEN {self.max_seq_len} take {needed} positions, the "
                 f"language model has {room}; lower PREFIX_TOKENS or MAX_SEQ_LEN"
             )
+
+    def positions(self, image_tokens: int) -> int:
+        """How many of the model's positions a picture takes."""
+        return min(self.prefix_tokens or image_tokens, image_tokens)
+
+    def compute_twice(self, name: str) -> None:
+        """Keep only what goes into each block, and compute the block again backwards. Raises UserError."""
+        try:
+            self.lm.activation_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise UserError(f"GRADIENT_CHECKPOINTING is not possible with {name!r}: {error}") from error
+        self.gradient_checkpointing = True
 
     def merge(self) -> None:
         """Put what the adapters learned into the weights beside them, and do without."""
@@ -169,33 +222,51 @@ class LanguageModelDecoder(nn.Module):
         """DECODER_TRAINABLE of the model; with adapters those alone."""
         if not self.adapters[0]:
             train_last_blocks(self.lm, settings.DECODER_TRAINABLE, "DECODER_TRAINABLE", "language model")
-            return
         for name, parameter in self.lm.named_parameters():
-            parameter.requires_grad_("lora_" in name)
+            if self.adapters[0] or name in self.new:
+                parameter.requires_grad_("lora_" in name or name in self.new)
 
     def train(self, mode: bool = True) -> "LanguageModelDecoder":
-        """What is frozen stays in eval mode, so its dropout is off."""
+        """What is frozen stays in eval mode, so its dropout is off; frozen blocks are computed twice all the same."""
         set_mode(self, mode)
+        for module in (self, *self.lm.modules()):
+            if getattr(module, "gradient_checkpointing", False):
+                module.training = mode
         return self
 
     def embed(self, tokens: Tensor) -> Tensor:
         return self.lm.get_input_embeddings()(tokens).float()  # frozen ones may be kept in 16 bits
 
-    def start(self, image_tokens: Tensor, image_index: Tensor | None) -> LanguageCache:
-        """Image tokens (U, S, C) through the model, with all of the lead but its last token."""
+    def embedded_lead(self, U: int) -> Tensor:
+        """The lead but its last token, (U, L, C)."""
+        lead = torch.tensor(self.lead[:-1], dtype=torch.long, device=self.lm.device)
+        return self.embed(lead.expand(U, -1))
+
+    def shortened(self, image_tokens: Tensor) -> Tensor:
+        """Image tokens (U, S, C) -> PREFIX_TOKENS of them, each the average of neighbours."""
+        if not 0 < self.prefix_tokens < image_tokens.shape[1]:
+            return image_tokens
+        return F.adaptive_avg_pool1d(image_tokens.transpose(1, 2), self.prefix_tokens).transpose(1, 2)
+
+    def new_cache(self) -> Any:
         from transformers import DynamicCache  # only here: most captioners need none
 
-        U, S, _ = image_tokens.shape
-        prefix = image_tokens
-        if 0 < self.prefix_tokens < S:
-            prefix = F.adaptive_avg_pool1d(image_tokens.transpose(1, 2), self.prefix_tokens).transpose(
-                1, 2
-            )  # (U, P, C)
-        lead = torch.tensor(self.lead[:-1], dtype=torch.long, device=prefix.device).expand(U, -1)
-        past = DynamicCache(config=self.lm.config)
-        inputs = torch.cat([prefix, self.embed(lead)], dim=1)
-        self.lm.base_model(inputs_embeds=inputs, cache=past, use_cache=True)
-        return LanguageCache(past, torch.arange(U, device=prefix.device) if image_index is None else image_index)
+        return DynamicCache(config=self.lm.config)
+
+    def start(self, image_tokens: Tensor, image_index: Tensor | None) -> LanguageCache:
+        """Image tokens (U, S, C) through the model, with all of the lead but its last token."""
+        before = torch.cat([self.shortened(image_tokens), self.embedded_lead(len(image_tokens))], dim=1)
+        return self.read_before(before, image_index, {})
+
+    def read_before(self, before: Tensor, image_index: Tensor | None, beside: dict[str, Tensor]) -> LanguageCache:
+        """What comes before the captions of an image, embedded (U, P, C), and what the model is given beside it."""
+        index = torch.arange(len(before), device=before.device) if image_index is None else image_index
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return LanguageCache(None, index, 0, before, beside)
+        past = self.new_cache()
+        if before.shape[1]:
+            self.lm.base_model(inputs_embeds=before, cache=past, use_cache=True, **beside)
+        return LanguageCache(past, index, 0, None, beside)
 
     def read(self, tokens: Tensor, cache: LanguageCache, **kept: Tensor) -> tuple[Tensor, LanguageCache]:
         """Tokens (B, T) after those in the cache -> logits of all places, or of those kept, and the longer cache.
@@ -204,12 +275,27 @@ class LanguageModelDecoder(nn.Module):
         """
         (B, T), rows = tokens.shape, None
         assert cache.length + T <= self.max_seq_len, f"{cache.length + T} tokens, at most {self.max_seq_len}"
+        beside = {name: each[:1].expand(B, -1, -1) for name, each in cache.beside.items()}  # its keys are in the cache
         if cache.length == 0:
             tokens = torch.cat([torch.full_like(tokens[:, :1], self.lead[-1]), tokens[:, 1:]], dim=1)
             rows = cache.image_index.repeat_interleave(B // len(cache.image_index))
-        past = rows_of_cache(cache.past, rows)
-        found = self.lm(inputs_embeds=self.embed(tokens), cache=past, use_cache=True, **kept)
-        return found.logits[..., : self.vocab_size], LanguageCache(past, cache.image_index, cache.length + T)
+            beside = {name: each[rows] for name, each in cache.beside.items()}
+        words, longer = self.embed(tokens), replace(cache, length=cache.length + T)
+        if cache.unread is not None:
+            return self.read_at_once(cache.unread[rows], words, **beside, **kept), longer
+        longer.past = rows_of_cache(cache.past, rows)
+        found = self.lm(inputs_embeds=words, cache=longer.past, use_cache=True, **beside, **kept)
+        return found.logits[..., : self.vocab_size], longer
+
+    def read_at_once(
+        self, before: Tensor, words: Tensor, logits_to_keep: Tensor | None = None, **beside: Tensor
+    ) -> Tensor:
+        """What read() does, without a cache: each caption (B, T, C) after what comes before it (B, P, C)."""
+        P, T = before.shape[1], words.shape[1]
+        kept = T if logits_to_keep is None else F.pad(logits_to_keep, (P, 0))  # T: the last ones
+        inputs = torch.cat([before, words], dim=1)
+        found = self.lm(inputs_embeds=inputs, use_cache=False, logits_to_keep=kept, **beside)
+        return found.logits[..., : self.vocab_size]
 
     def decode(self, tokens: Tensor, cache: LanguageCache) -> tuple[Tensor, LanguageCache]:
         return self.read(tokens, cache)
@@ -249,80 +335,3 @@ def recall_tied(module: nn.Module, state: dict, prefix: str, *_: object) -> None
     for name, first in tied(module).items():
         if prefix + first in state:
             state[prefix + name] = state[prefix + first]
-
-
-def make_language_model(config: str) -> Any:
-    """The model that a config.json describes, its weights still to be loaded.
-
-    Raises ValueError and what transformers raises.
-    """
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM  # only here: most captioners need none
-
-    values = parse_json(config, "decoder_config")
-    check(values, {"model_type": str}, "decoder_config")
-    check_whole_numbers(values)
-    if values["model_type"] not in CONFIG_MAPPING:
-        raise ValueError(f"transformers knows no {values['model_type']}")
-    with quiet_transformers(), no_init_weights():
-        made = CONFIG_MAPPING[values["model_type"]].from_dict(values)
-        lm = AutoModelForCausalLM.from_config(made, dtype=torch.float32, trust_remote_code=False)
-        lm.tie_weights()  # which it forgets where weights are not drawn
-    return lm
-
-
-def check_whole_numbers(value: Any) -> None:
-    """Raises ValueError for numbers that no model has: they would become memory before anything is compared."""
-    for place, number in numbers_in(value, "decoder_config"):
-        if isinstance(number, int):
-            check(number, Number(int, -LARGEST_NUMBER, LARGEST_NUMBER), place)
-
-
-def read_language_config(name: str) -> str:
-    """config.json of a causal language model, without what says nothing of its shape. Raises UserError."""
-    from transformers import AutoConfig, DynamicCache  # as above
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # a wrong folder or file fails in as many ways as there are models
-        raise UserError(f"cannot load the language model {name!r}: {first_line(error)} {EXPECTED}") from error
-    layers = DynamicCache(config=config).layers
-    if not all(hasattr(layer, "batch_select_indices") for layer in layers):
-        raise UserError(f"{name!r} is a {config.model_type}, which keeps no keys and values of each token; {EXPECTED}")
-    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
-    masked = any(each.endswith("ForMaskedLM") for each in config.architectures or [])
-    if not known or masked or getattr(config, "is_encoder_decoder", False):
-        raise UserError(f"{name!r} is no causal language model but {config.model_type}; {EXPECTED}")
-    values = {key: value for key, value in config.to_diff_dict().items() if key not in FORGOTTEN}
-    return json.dumps(values, sort_keys=True)
-
-
-def load_language_model(name: str) -> Any:
-    """The model with its weights, in float32. Raises UserError."""
-    from transformers import AutoModelForCausalLM  # as above
-
-    try:
-        with quiet_transformers():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                name, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-            )
-            lm, report = loaded
-    except Exception as error:  # as above
-        raise UserError(f"cannot load the language model {name!r}: {reason_of(error)} {EXPECTED}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(
-            f"the weights of the language model {name!r} lack {len(missing)} tensors, {missing[0]} first: "
-            "the file does not belong to its config.json"
-        )
-    if sees_ahead(lm):
-        raise UserError(f"{name!r} is no causal language model: its tokens see those after them; {EXPECTED}")
-    return lm
-
-
-@torch.no_grad()
-def sees_ahead(lm: Any) -> bool:
-    """Whether the first token's prediction changes with the second token."""
-    lm.eval()
-    one, other = [lm(input_ids=torch.tensor([[0, token]]), use_cache=False).logits[0, 0] for token in (1, 2)]
-    return not torch.allclose(one, other, atol=1e-4)

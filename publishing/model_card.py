@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from basics.setting_rules import LANGUAGE_MODELS
 from basics.settings import Settings
 from model import ImageToTextModel
 
@@ -76,11 +77,12 @@ def model_card(
 
 def what_writes(settings: Settings) -> dict[str, str]:
     """The decoder and its vocabulary in words."""
-    if settings.DECODER == "language_model":
+    if settings.DECODER in LANGUAGE_MODELS:
         name = settings.DECODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
         adapters = f" with low-rank adapters (rank {settings.LORA_RANK})" if settings.LORA_RANK else ""
+        reads = ", which sees the picture by cross-attention" if settings.DECODER == "language_model_cross" else ""
         return {
-            "decoder": f"the language model {name}{adapters}, whose licence holds too",
+            "decoder": f"the language model {name}{adapters}{reads}, whose licence holds too",
             "vocabulary": "its vocabulary",
         }
     return {

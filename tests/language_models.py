@@ -17,6 +17,7 @@ from transformers import (
 )
 
 FAMILIES = ("gpt2", "falcon", "llama")
+KINDS = (*FAMILIES, "gpt2-cross")  # the last sees pictures by cross-attention
 END, START = "<|endoftext|>", "<|begin|>"
 SIZES = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
 HOLDER = tempfile.TemporaryDirectory(prefix="tiny-language-models-")
@@ -61,5 +62,7 @@ def language_model(family: str) -> str:
 
 
 def with_language_model(family: str, **changes) -> dict:
-    """Tiny settings of a captioner with such a decoder."""
-    return {**TINY, "DECODER": "language_model", "DECODER_MODEL_NAME": language_model(family), **changes}
+    """Tiny settings of a captioner with such a decoder, of a family or of KINDS."""
+    family, *cross = family.split("-")
+    decoder = "language_model_cross" if cross else "language_model"
+    return {**TINY, "DECODER": decoder, "DECODER_MODEL_NAME": language_model(family), **changes}

@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from language_models import FAMILIES, language_model, with_language_model
+from language_models import FAMILIES, KINDS, language_model, with_language_model
 from tiny import CAPTIONS, tiny_settings
 from transformers import BertConfig, BertLMHeadModel, MambaConfig
 
 from basics.errors import UserError
 from losses.cross_entropy import CaptionLoss
 from model import make_model
+from networks.causal_lm import load_language_model, read_language_config
 from networks.decoding_options import DecodingOptions
 from networks.encoders import load_encoder
-from networks.language_model import load_language_model, read_language_config
+from networks.parameters import blocks_of
 from networks.search import generate
 from tokenizer import build_tokenizer
 
@@ -54,7 +55,19 @@ def test_it_reads_picture_prompt_and_caption_as_one_text(family, changes):
     torch.testing.assert_close(found, expected[:, -len(ids) :, : len(tokenizer)], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("prompt", ["a photo of", ""])
+def test_cross_attention_sees_the_picture_and_the_text_is_prompt_and_caption(prompt):
+    model, tokenizer = made("gpt2-cross", PROMPT=prompt)
+    ids = tokenizer.encode(CAPTIONS[0])[:-1]
+    words = torch.tensor([[tokenizer.start_id, *tokenizer.encode(prompt)[1:-1], *ids[1:]]])
+    seen = model.encode(PICTURES[:1])
+    expected = model.decoder.lm(input_ids=words, encoder_hidden_states=seen, use_cache=False).logits
+    found = model(PICTURES[:1], torch.tensor([ids]))
+    torch.testing.assert_close(found, expected[:, -len(ids) :, : len(tokenizer)], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, model(PICTURES[1:2], torch.tensor([ids])), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", KINDS)
 def test_one_token_at_a_time_gives_the_logits_of_the_whole_caption(family):
     model, tokenizer = made(family)
     tokens = padded(tokenizer, CAPTIONS[:3])[0][:, :-1]
@@ -65,7 +78,7 @@ def test_one_token_at_a_time_gives_the_logits_of_the_whole_caption(family):
     torch.testing.assert_close(torch.cat(steps, dim=1), model(PICTURES, tokens), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_several_captions_of_a_picture_are_each_as_alone(family):
     model, tokenizer = made(family)
     tokens, mask = padded(tokenizer, CAPTIONS[:6])
@@ -80,7 +93,7 @@ def test_several_captions_of_a_picture_are_each_as_alone(family):
     torch.testing.assert_close(side_by_side, dealt)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"temperature": 1.0, "num_captions": 3, "seed": 1}], ids=str)
 def test_a_picture_is_captioned_as_alone(family, options):
     """Pictures leave the batch, beams change rows, and the picture is read once for all of its beams."""
@@ -92,7 +105,7 @@ def test_a_picture_is_captioned_as_alone(family, options):
     assert [[c.tokens for c in row] for row in together] == [[c.tokens for c in row] for row in alone]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_a_few_captions_can_be_learned_by_heart_and_end(family):
     model, tokenizer = made(family)
     pictures = torch.randn(8, 5, 16, generator=torch.Generator().manual_seed(1))  # as encoded
@@ -123,7 +136,7 @@ def test_a_few_captions_can_be_learned_by_heart_and_end(family):
     assert all(row[0].finished for row in found)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_adapters_alone_are_trained_and_can_be_merged(family):
     model, tokenizer = made(family, LORA_RANK=2)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -139,7 +152,9 @@ def test_adapters_alone_are_trained_and_can_be_merged(family):
         for name, w in model.state_dict().items()
         if name.startswith("decoder.") and not torch.equal(w, before[name])
     }
-    assert of_decoder == {name for name in before if "lora_" in name} and of_decoder
+    adapters = {name for name in before if "lora_" in name}
+    drawn = {name for name in before if "cross" in name}  # cross-attention that the pretrained model has not
+    assert of_decoder == adapters | drawn and adapters and not adapters & drawn
     assert not torch.equal(model.projection[1].weight, before["projection.1.weight"])
     with_adapters = model.eval()(PICTURES, tokens[:, :-1])
     model.decoder.merge()
@@ -160,6 +175,25 @@ def test_what_of_the_language_model_trains(trainable, expected):
     )  # dropout of what is frozen is off
     grouped = [p for group in model.parameter_groups() for p in group.parameters]
     assert {id(p) for p in grouped} == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("changes", [{}, {"DECODER_TRAINABLE": "none"}, {"LORA_RANK": 2}], ids=str)
+def test_blocks_that_are_computed_twice_give_the_same_gradients(kind, changes):
+    gradients, calls = [], []
+    for checkpointing in (False, True):
+        model, tokenizer = made(kind, GRADIENT_CHECKPOINTING=checkpointing, **changes)
+        for dropout in (module for module in model.modules() if isinstance(module, torch.nn.Dropout)):
+            dropout.p = 0.0
+        inner = blocks_of(model.decoder.lm)[0].mlp
+        inner.register_forward_pre_hook(lambda *_, made=checkpointing: calls.append(made))
+        tokens, mask = padded(tokenizer, CAPTIONS[:6])
+        model.train()(PICTURES, tokens[:, :-1], None, mask).logsumexp(-1).sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert calls == [False, False, True, True]  # picture, then captions; both at once, and again backwards
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-4)
 
 
 def test_embeddings_are_not_decayed():

@@ -1,5 +1,6 @@
 """Runs with a language model as decoder: what they save needs nothing else, and goes on to the bit."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -119,12 +120,25 @@ def without_vocabulary(folder):
         path.unlink()
 
 
+def of_falcon(folder):
+    shutil.copytree(language_model("falcon"), folder, dirs_exist_ok=True)
+
+
+def enormous(folder):
+    shutil.copytree(language_model("llama"), folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_size": 2**15, "intermediate_size": 2**17, "num_hidden_layers": 200, "head_dim": 2**14}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 BAD = [
     (bert, {}, "no causal language model but bert"),
     (t5, {}, "no causal language model but t5"),
     (without_end, {}, "has no end token"),
     (larger_vocabulary, {}, "303 tokens, its model 300"),
     (without_vocabulary, {}, "tokenizer"),
+    (of_falcon, {"DECODER": "language_model_cross"}, "is a falcon, to which no cross-attention can be added"),
+    (enormous, {}, "billion parameters, which take"),
     (None, {"DECODER_MODEL_NAME": "none"}, "needs DECODER_MODEL_NAME"),
     (None, {"DECODER_MODEL_NAME": "./nowhere"}, "is no folder here"),
     (None, {"DECODER_TRAINABLE": 3}, "DECODER_TRAINABLE is 3, but this language model has 2 blocks"),
