@@ -33,13 +33,16 @@ OF_SCRATCH = "SCRATCH_IMAGE_SIZE SCRATCH_PATCH_SIZE SCRATCH_EMBED_DIM SCRATCH_LA
 
 
 def without_effect(settings: Values, given: Iterable[str]) -> list[str]:
-    """A line for each setting of `given` (by flag or preset) that the others leave without effect, and why.
+    """A line for the settings of `given` (by flag or preset) that the others leave without effect for one reason.
 
     Those whose default is off are said wherever they were switched on, and nowhere where they are off.
     """
     asked = {name for name in OFF_BY_DEFAULT if getattr(settings, name)} | {*given} - {*OFF_BY_DEFAULT}
-    reasons = {name: reason for idle, names, reason in conditions(settings) if idle for name in names.split()}
-    return [f"{name} has no effect: {reasons[name]}" for name in sorted(asked) if name in reasons]
+    reasons = {name: why for unused, names, why in conditions(settings) if unused for name in names.split()}
+    idle: dict[str, list[str]] = {}
+    for name in sorted(asked & reasons.keys()):
+        idle.setdefault(reasons[name], []).append(name)
+    return [f"{', '.join(names)} {'have' if names[1:] else 'has'} no effect: {why}" for why, names in idle.items()]
 
 
 def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:

@@ -28,6 +28,7 @@ from transformers import (
 
 from basics.errors import UserError, reason_of
 from basics.files import file_hash
+from basics.hub_files import check_reachable
 from captioner.folder import load_captioner
 from captioner.places import locate, model_type
 from distillation.alignment import target_starts
@@ -187,6 +188,7 @@ class CaptionsTeacher(Teacher):
 
     def __init__(self, name: str | Path, device: torch.device):
         try:
+            check_reachable(str(name))
             with quiet_transformers():
                 model = AutoModelForImageTextToText.from_pretrained(name, dtype=torch.float32)
                 tokenizer = AutoTokenizer.from_pretrained(name)

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoProcessor, CLIPModel
 
 from basics.errors import reason_of
+from basics.hub_files import check_reachable
 from networks.encoder import prepare_pixels, quiet_transformers
 from scoring.metric import OutsideScore
 from sources.images import load_image
@@ -22,6 +23,7 @@ BATCH = 32
 def clip_score(model_name: str, paths: list[Path], captions: list[str], device: torch.device) -> OutsideScore | str:
     """2.5 * max(cosine of picture and caption, 0)."""
     try:
+        check_reachable(model_name)
         with quiet_transformers():
             model = CLIPModel.from_pretrained(model_name, dtype=torch.float32).eval()
             processor = AutoProcessor.from_pretrained(model_name)

@@ -29,6 +29,10 @@ def test_nothing_is_said_of_the_defaults():
         (["--lora-rank", "8"], "LORA_RANK has no effect: DECODER is transformer"),
         ([*LM, "--decoder-layers", "3"], "DECODER_LAYERS has no effect: DECODER is language_model"),
         ([*LM, "--lora-alpha", "3"], "LORA_ALPHA has no effect: LORA_RANK is 0"),
+        (
+            [*LM, "--decoder-layers", "3", "--vocab-size", "400"],
+            "DECODER_LAYERS, VOCAB_SIZE have no effect: DECODER is language_model",
+        ),
         ([*LM, "--lora-rank", "8", "--decoder-trainable", "2"], "DECODER_TRAINABLE has no effect: LORA_RANK tunes"),
     ],
 )

@@ -32,18 +32,19 @@ ADAPTED = {"LORA_RANK": 2, "DECODER_FROZEN_PRECISION": "bf16", "PRECISION": "bf1
 LAST = "checkpoint_step_00000010.pt"
 
 
-CASES = [("gpt2", WHOLE, [3, 8]), ("llama", ADAPTED, [3])]
+TWICE = {"LORA_RANK": 2, "GRADIENT_CHECKPOINTING": "true"}
+CASES = [("gpt2", WHOLE, [3, 8]), ("llama", ADAPTED, [3]), ("gpt2-cross", TWICE, [3])]
 
 
-@pytest.mark.parametrize("family, changes, steps", CASES, ids=["whole", "adapted"])
+@pytest.mark.parametrize("family, changes, steps", CASES, ids=["whole", "adapted", "cross"])
 def test_a_run_is_saved_whole_and_goes_on_to_the_bit(tmp_path, family, changes, steps):
     """From the middle of an epoch, averaged weights, cached features and sampled captions among it."""
     save_tiny_vit(tmp_path / "vit")
-    shutil.copytree(language_model(family), tmp_path / "lm")
+    shutil.copytree(with_language_model(family)["DECODER_MODEL_NAME"], tmp_path / "lm")
     settings = {**with_language_model(family), **RUN, **changes, "DECODER_MODEL_NAME": "./lm"}
     assert train(tmp_path, **settings).returncode == 0
     stored = {weight.dtype for name, weight in load_weights(tmp_path / "checkpoints/a" / LAST).items() if "lm." in name}
-    assert (torch.bfloat16 in stored) == ("LORA_RANK" in changes) and torch.float32 in stored
+    assert (torch.bfloat16 in stored) == ("PRECISION" in changes) and torch.float32 in stored
     shutil.rmtree(tmp_path / "lm")  # from here on nobody needs it
     whole, again = (tmp_path / "checkpoints" / name for name in ("a", "b"))
     for step in steps:
