@@ -4,12 +4,15 @@ if __name__ == "__main__":
     run_script(main)        # `--debug` anywhere on the command line shows the traceback
 """
 
+import atexit
 import contextlib
 import io
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from basics import starting
 from basics.paths import shown
@@ -37,21 +40,24 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files go out as they came, or escaped
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     argv = [flag for flag in sys.argv[1:] if flag != "--debug"]
-    debug = len(argv) < len(sys.argv) - 1
+    leave(status_of(main, argv, debug=len(argv) < len(sys.argv) - 1))
+
+
+def status_of(main: Callable[[list[str]], int | None], argv: list[str], debug: bool) -> int:
+    """What main() comes to; errors that are no user's are raised."""
     try:
         try:
-            status = main(argv) or 0
+            return main(argv) or 0
         finally:
             sys.stdout.flush()  # here, as at Python's own end a closed pipe is a complaint
-        sys.exit(status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
         if debug:
             traceback.print_exc()
         drop_output()
-        sys.exit(PIPE_CLOSED)
+        return PIPE_CLOSED
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         text = message(error)
         if text is None:
@@ -59,7 +65,20 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
         if debug:
             traceback.print_exc()
         print(f"error: {text}", file=sys.stderr)
-        sys.exit(1)
+        return 1
+
+
+def leave(status: int) -> NoReturn:
+    """Exit after all that is registered for the end; Python's own end would go on to take torch apart for a second."""
+    if not starting.is_script:
+        sys.exit(status)
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def drop_output() -> None:

@@ -10,6 +10,7 @@ U images, S image tokens (patches or cells of the last feature map), E encoder w
 import contextlib
 import json
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -218,8 +219,13 @@ def quiet_transformers() -> Iterator[None]:
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    hidden = "wandb" not in sys.modules
+    if hidden:  # timm, which transformers imports here, would bring it along for nothing: half a second
+        sys.modules["wandb"] = None  # type: ignore[assignment]  # as Python has it for what cannot be imported
     try:
         yield
     finally:
+        if hidden:
+            del sys.modules["wandb"]
         transformers.logging.set_verbosity(verbosity)
         transformers.logging.enable_progress_bar()
