@@ -78,11 +78,12 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
 
 def format_files(exported: Export) -> str:
     """A line a file, largest first: its size, and how far a part is from PyTorch."""
-    lines = []
-    for path in exported.files():
+    lines, files = [], exported.files()
+    width = max(15, *(len(path.name) for path in files))
+    for path in files:
         known = path.stem in exported.differences
         difference = f"  {exported.differences[path.stem]:.1e} from PyTorch" if known else ""
-        lines.append(f"{path.name:<15} {path.stat().st_size / 1e6:>6.2f} MB{difference}")
+        lines.append(f"{path.name:<{width}} {path.stat().st_size / 1e6:>6.2f} MB{difference}")
     return "\n".join(lines)
 
 
