@@ -32,8 +32,8 @@ def check_exportable(captioner: Captioner) -> None:
     make_modules(captioner.model)
     if not isinstance(captioner.tokenizer, CaptionTokenizer | LanguageTokenizer):
         raise UserError(
-            f"a captioner with a {type(captioner.tokenizer).__name__} cannot be exported; expected a vocabulary of "
-            "TOKENIZER or that of a language model"
+            f"the vocabulary ({type(captioner.tokenizer).__name__}) cannot be exported; expected one of TOKENIZER or "
+            "that of a language model"
         )
 
 

@@ -76,7 +76,7 @@ def say_phase(phase: str, what: str) -> None:
 
 @dataclass
 class Export:
-    """A folder that was written, opened; `differences` are the largest to PyTorch of any number each part gives."""
+    """A folder that was written, opened; `differences` are those of part_differences(), by part."""
 
     weights: str  # float32 or int8
     folder: Path

@@ -74,11 +74,12 @@ def language_model_parts(model: ImageToTextModel, decoder: LanguageModelDecoder)
 @torch.no_grad()
 def check_kept(decoder: LanguageModelDecoder) -> None:
     """Raises UserError unless keys and values of every token in every layer are all that it keeps of a picture."""
-    cache = decoder.start(torch.zeros(1, 1, decoder.width), None)
-    kinds = {type(cache), type(cache.past), *map(type, cache.past.layers)} - {LanguageCache, DynamicCache, DynamicLayer}
-    if kinds:
+    cache: object = decoder.start(torch.zeros(1, 1, decoder.width), None)
+    past = getattr(cache, "past", None)
+    kept = {type(each) for each in (cache, past, *getattr(past, "layers", []))}
+    if others := kept - {LanguageCache, DynamicCache, DynamicLayer}:
         raise UserError(
-            f"a language model ({decoder.lm.config.model_type}) that keeps a {min(kind.__name__ for kind in kinds)} of "
-            "what it reads cannot be exported; expected one that reads pictures as words and keeps keys and values of "
-            "all of them in every layer, such as GPT-2, Llama or Falcon"
+            f"a language model ({decoder.lm.config.model_type}) that keeps a {min(kind.__name__ for kind in others)} "
+            "of what it reads cannot be exported; expected one that reads pictures as words and keeps keys and values "
+            "of all of them in every layer, such as GPT-2, Llama or Falcon"
         )

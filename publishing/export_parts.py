@@ -86,7 +86,9 @@ def make_modules(model: ImageToTextModel) -> dict[str, nn.Module]:
         return {"encoder": EncoderPart(model, decoder), "prefill": PrefillPart(decoder), "step": StepPart(decoder)}
     if isinstance(decoder, LanguageModelDecoder):
         return language_model_parts(model, decoder)
-    raise UserError(f"a {type(decoder).__name__} cannot be exported; expected DECODER transformer or language_model")
+    raise UserError(
+        f"the decoder ({type(decoder).__name__}) cannot be exported; expected DECODER transformer or language_model"
+    )
 
 
 def pairs(tensors: list[Tensor]) -> list[KeysValues]:

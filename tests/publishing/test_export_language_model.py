@@ -4,6 +4,7 @@ import copy
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from captioner.folder import Captioner, captioner_config, save_captioner
 from model import make_model
 from networks.decoding_options import DecodingOptions
 from networks.encoders import load_encoder
+from networks.language_model import LanguageCache
+from networks.transformer_decoder import Cache
 from publishing import export_captioner
 from publishing.export_parts import make_modules, open_programs, write_programs
 from tokenizer import build_tokenizer
@@ -139,16 +142,21 @@ def test_the_language_model_is_stored_once_for_all_parts_and_int8_weights_still_
     assert all(np.isfinite(caption.score) for caption in captions)
 
 
-def test_what_keeps_more_than_keys_and_values_of_each_token_is_refused_in_one_line(adapted):
-    class Windowed(type(adapted.model.decoder)):
-        def start(self, image_tokens, image_index):
-            cache = super().start(image_tokens, image_index)
-            cache.past = DynamicCache(config=MistralConfig(num_hidden_layers=2, sliding_window=4))
-            return cache
+WINDOWED = LanguageCache(DynamicCache(config=MistralConfig(num_hidden_layers=2, sliding_window=4)), torch.arange(1))
 
-    captioner = copy.copy(adapted)
-    captioner.model = copy.copy(adapted.model)
-    captioner.model._modules = {**adapted.model._modules, "decoder": copy.copy(adapted.model.decoder)}
-    captioner.model.decoder.__class__ = Windowed
-    with pytest.raises(UserError, match="^.*DynamicSlidingWindowLayer.*cannot be exported; expected.*$"):
-        export_captioner.check_exportable(captioner)
+
+@pytest.mark.parametrize("cache", [WINDOWED, Cache([], [])], ids=["windows", "another cache"])
+def test_what_keeps_anything_but_keys_and_values_of_each_token_is_refused_in_one_line(adapted, cache):
+    decoder = copy.copy(adapted.model.decoder)
+    decoder.start = lambda *_: cache
+    refused(SimpleNamespace(decoder=decoder), adapted.tokenizer, "^.*keeps a .*cannot be exported; expected.*GPT-2.*$")
+
+
+def test_an_unknown_decoder_and_an_unknown_vocabulary_are_refused_in_one_line(adapted):
+    refused(SimpleNamespace(decoder=torch.nn.Identity()), adapted.tokenizer, "^.*Identity.*expected DECODER.*$")
+    refused(adapted.model, object(), "^.*object.*expected.*TOKENIZER.*$")
+
+
+def refused(model, tokenizer, line):
+    with pytest.raises(UserError, match=line):
+        export_captioner.check_exportable(SimpleNamespace(model=model, tokenizer=tokenizer))
