@@ -72,19 +72,19 @@ def count_layers(model: ImageToTextModel, pixels: Tensor) -> int:
 
 def write_parts(model: ImageToTextModel, pixels: Tensor, form: str, folders: dict[str, Path]) -> None:
     """The parts as files, in a folder for each kind of weights. Raises UserError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             parts = trace(make_modules(model), pixels, model.max_seq_len)
             models = to_onnx(parts) if form == "onnx" else {}
-        except Exception as error:  # every encoder and language model fails in its own way
-            raise UserError(
-                f"torch.export cannot follow this captioner: {first_line(error)} (--debug shows where)"
-            ) from error
-        if form == "torch":
-            write_programs(parts, folders["float32"])  # which warns of weights that are tied
-        else:
-            write_onnx(models, folders)
+    except Exception as error:  # every encoder and every language model fails in its own way
+        raise UserError(
+            f"torch.export cannot follow this captioner: {first_line(error)} (--debug shows where)"
+        ) from error
+    if form == "torch":
+        write_programs(parts, folders["float32"])
+    else:
+        write_onnx(models, folders)
 
 
 def check_export(model: ImageToTextModel, pixels: Tensor, form: str, weights: str, folder: Path) -> Export:

@@ -9,6 +9,7 @@ U pictures, K captions of each, side by side, T tokens so far; H heads, S image 
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,7 +238,9 @@ def write_programs(parts: dict[str, Part], folder: Path) -> None:
     for path in PROGRAMS:
         program = parts[Path(path).stem].program
         program.example_inputs = None  # they would be pickled
-        torch.export.save(program, folder / path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights that are tied
+            torch.export.save(program, folder / path)
 
 
 def open_programs(folder: Path) -> ExportedCaptioner:
