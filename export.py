@@ -5,10 +5,10 @@
     python export.py --checkpoint PATH --format torch
 
 Writes encoder, prefill (the first token) and step (one more token with cached keys and values) as .onnx or .pt2 files,
-config.json, vocab.json, merges.txt, a README.md and, with ONNX, caption_onnx.py and all it imports. Before the folder
-appears it is checked: every part against PyTorch at every cache length, and the captions of 100 pictures, from file to
-text, by caption_onnx.py against ours. An older export makes way with --overwrite or after a yes on the terminal. Needs:
-pip install onnx onnxscript onnxruntime.
+config.json, the vocabulary, a README.md and, with ONNX, caption_onnx.py and all it imports. Before the folder appears
+it is checked: every part against PyTorch at every cache length, and the captions of 100 pictures, from file to text, by
+caption_onnx.py against ours. An older export makes way with --overwrite or after a yes on the terminal. Needs: pip
+install onnx onnxscript onnxruntime.
 """
 
 import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
@@ -78,11 +78,12 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
 
 def format_files(exported: Export) -> str:
     """A line a file, largest first: its size, and how far a part is from PyTorch."""
-    lines = []
-    for path in exported.files():
+    lines, files = [], exported.files()
+    width = max(15, *(len(path.name) for path in files))
+    for path in files:
         known = path.stem in exported.differences
         difference = f"  {exported.differences[path.stem]:.1e} from PyTorch" if known else ""
-        lines.append(f"{path.name:<15} {path.stat().st_size / 1e6:>6.2f} MB{difference}")
+        lines.append(f"{path.name:<{width}} {path.stat().st_size / 1e6:>6.2f} MB{difference}")
     return "\n".join(lines)
 
 

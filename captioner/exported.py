@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 ONNX_PARTS = ("encoder.onnx", "prefill.onnx", "step.onnx")
-ONNX_FILES = ("config.json", "vocab.json", "merges.txt", *ONNX_PARTS)
+OUR_VOCABULARY, LANGUAGE_VOCABULARY = ("vocab.json", "merges.txt"), ("tokenizer.json",)
+IDS = ("pad_id", "start_id", "end_id", "unk_id")  # a language model has no unknown words
+NO_TEXT = ("pad_id", "start_id", "unk_id")  # of our vocabularies; captions end before the end
 MINUS_INFINITY = -np.inf
 ID, SIDE, FACTOR = Number(int, 0, 2**31), Number(int, 1, 2048), Number(float, -1e6, 1e6)
 CONFIG = {
-    **dict.fromkeys(("pad_id", "start_id", "end_id", "unk_id"), ID),
+    **dict.fromkeys(IDS[:3], ID),
+    "unk_id?": ID,
     "max_seq_len": Number(int, 2, 2**20),
     "beam_size": Number(int, 1, 2**10),
     "length_penalty": Number(float, 0, 100),
@@ -50,9 +53,24 @@ Arrays = list[np.ndarray]
 PartFunction = Callable[..., Arrays]
 
 
+def vocabulary_files(folder: Path) -> tuple[str, ...]:
+    """A language model's, or ours."""
+    return LANGUAGE_VOCABULARY if (folder / LANGUAGE_VOCABULARY[0]).is_file() else OUR_VOCABULARY
+
+
+def read_vocabulary(folder: Path, config: dict) -> tuple["Tokenizer", list[int]]:
+    """What turns ids into text, and the ids it must not see: a language model's knows itself which are special."""
+    from tokenizers import Tokenizer  # said to be missing in one line, by open_onnx()
+
+    names = vocabulary_files(folder)
+    if names == LANGUAGE_VOCABULARY:
+        return Tokenizer.from_file(str(folder / names[0])), []
+    return read_tokenizer(*(folder / name for name in names)), [config[name] for name in NO_TEXT if name in config]
+
+
 def read_tokenizer(vocab: Path, merges: Path) -> "Tokenizer":
-    """What turns ids into text: byte-level BPE, or the WordPieces of a teacher, which have no merges."""
-    from tokenizers import Tokenizer, decoders, models  # said to be missing in one line, by open_onnx()
+    """That of our vocabularies: byte-level BPE, or the WordPieces of a teacher, which have no merges."""
+    from tokenizers import Tokenizer, decoders, models  # as above
 
     if merges.read_text(encoding="utf-8").startswith("#version: wordpiece"):
         tokenizer = Tokenizer(models.WordPiece(json.loads(vocab.read_text(encoding="utf-8")), unk_token="<unk>"))
@@ -73,13 +91,12 @@ class ExportedCaptioner:
         self.encoder, self.prefill, self.step = encoder, prefill, step
         self.config = json_of(folder / "config.json")
         check(self.config, CONFIG, "config.json")
-        self.special = [self.config[f"{name}_id"] for name in ("pad", "start", "unk")]
         self.start_id, self.end_id, self.max_seq_len, self.preprocessing = (
             self.config[name] for name in ("start_id", "end_id", "max_seq_len", "preprocessing")
         )
         beam, length_penalty = self.config["beam_size"], self.config["length_penalty"]
         self.own_options = DecodingOptions(self.max_seq_len, beam, length_penalty=length_penalty)
-        self.tokenizer = read_tokenizer(folder / "vocab.json", folder / "merges.txt")
+        self.tokenizer, self.special = read_vocabulary(folder, self.config)
 
     def caption_images(self, images: Iterable[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
         """RGB pictures -> for each its captions, best first; options without sampling."""
@@ -115,7 +132,8 @@ class ExportedCaptioner:
 def open_onnx(folder: Path | str) -> ExportedCaptioner:
     """What export.py --format onnx wrote, on the CPU. Raises UserError."""
     folder = Path(folder)
-    missing = [name for name in ONNX_FILES if not (folder / name).is_file()]
+    needed = "config.json", *vocabulary_files(folder), *ONNX_PARTS
+    missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder} is no ONNX export: it lacks {', '.join(missing)}; make one with export.py")
     try:

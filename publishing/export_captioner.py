@@ -6,36 +6,35 @@ levels, exports = export_captioner(captioner, settings, images, "onnx", ["float3
 import warnings
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from basics.errors import UserError, first_line
 from basics.settings import Settings
 from captioner.exported import open_onnx
-from captioner.folder import Captioner
+from captioner.folder import Captioner, without_adapters
 from model import ImageToTextModel
 from networks.encoder import prepare_pixels
-from networks.transformer_decoder import TransformerDecoder
+from networks.language_tokenizer import LanguageTokenizer
 from publishing.export_checks import part_differences
 from publishing.export_folder import Export, copy_code, export_config, say_phase, write_description
 from publishing.export_parts import make_modules, open_programs, to_onnx, trace, write_onnx, write_programs
 from publishing.export_preprocessing import check_preprocessing, describe_preprocessing
 from tokenizer import CaptionTokenizer
 
-TOLERANCE = 1e-4  # largest difference to PyTorch of any number a part gives
+TOLERANCE = 1e-4  # largest difference to PyTorch of any number a part gives, as part_differences() has it
 CHECKED = 5  # pictures at once
 
 
-def check_exportable(captioner: Captioner) -> CaptionTokenizer:
-    """Its vocabulary. Raises UserError for what has no parts that would run without transformers."""
-    ours = isinstance(captioner.model.decoder, TransformerDecoder)
-    tokenizer = captioner.tokenizer
-    if not ours or not isinstance(tokenizer, CaptionTokenizer):
+def check_exportable(captioner: Captioner) -> None:
+    """Raises UserError for what has no parts, or no vocabulary, that would run without this project."""
+    make_modules(captioner.model)
+    if not isinstance(captioner.tokenizer, CaptionTokenizer | LanguageTokenizer):
         raise UserError(
-            "a captioner with a language model or its vocabulary cannot be exported; expected one with DECODER "
-            "transformer and TOKENIZER bpe"
+            f"the vocabulary ({type(captioner.tokenizer).__name__}) cannot be exported; expected one of TOKENIZER or "
+            "that of a language model"
         )
-    return tokenizer
 
 
 def export_captioner(
@@ -46,7 +45,9 @@ def export_captioner(
     form is "onnx" or "torch", weights are "float32" and then maybe "int8", for ONNX alone; images are examples. Raises
     UserError where something differs from PyTorch.
     """
-    tokenizer = check_exportable(captioner)
+    check_exportable(captioner)
+    if captioner.model.architecture.get("decoder_lora_rank"):
+        captioner = without_adapters(captioner)
     steps = describe_preprocessing(captioner.image_processor)
     levels = check_preprocessing(captioner.image_processor, steps, images[:CHECKED])
     pixels = prepare_pixels(captioner.image_processor, (images * CHECKED)[:CHECKED])
@@ -54,12 +55,19 @@ def export_captioner(
     for folder in folders.values():
         folder.mkdir()
     write_parts(captioner.model, pixels[:2], form, folders)
+    layers = count_layers(captioner.model, pixels[:1])
     for name, folder in folders.items():
-        config = export_config(captioner, settings, steps, form, name)
-        write_description(folder, tokenizer, config, pixels)
+        config = export_config(captioner, settings, steps, layers, form, name)
+        write_description(folder, captioner.tokenizer, config, pixels)
         if form == "onnx":
             copy_code(folder)
     return levels, [check_export(captioner.model, pixels, form, name, folder) for name, folder in folders.items()]
+
+
+@torch.no_grad()
+def count_layers(model: ImageToTextModel, pixels: Tensor) -> int:
+    """Those that keep keys and values of a picture."""
+    return len(make_modules(model)["encoder"](pixels)) // 2
 
 
 def write_parts(model: ImageToTextModel, pixels: Tensor, form: str, folders: dict[str, Path]) -> None:
@@ -69,7 +77,7 @@ def write_parts(model: ImageToTextModel, pixels: Tensor, form: str, folders: dic
             warnings.simplefilter("ignore")
             parts = trace(make_modules(model), pixels, model.max_seq_len)
             models = to_onnx(parts) if form == "onnx" else {}
-    except Exception as error:  # every encoder fails in its own way
+    except Exception as error:  # every encoder and every language model fails in its own way
         raise UserError(
             f"torch.export cannot follow this captioner: {first_line(error)} (--debug shows where)"
         ) from error

@@ -2,7 +2,7 @@
 
 output = find_output(None, "checkpoints/my-run/best", "onnx")   # refuses a folder of anything but an older export
 agree_to_replace(output, overwrite=False)                       # and an older export, unless someone says yes
-write_description(folder, tokenizer, config, pixels)            # config.json, vocab.json, merges.txt, README.md
+write_description(folder, tokenizer, config, pixels)            # config.json, the vocabulary, README.md
 copy_code(folder)                                               # caption_onnx.py and all it imports
 replace_export(folder, output, work)
 """
@@ -22,26 +22,27 @@ from typing import TYPE_CHECKING
 from basics.errors import UserError
 from basics.files import write_atomically
 from basics.settings import Settings
-from captioner.exported import ONNX_FILES, ExportedCaptioner
+from captioner.exported import IDS, ONNX_PARTS, ExportedCaptioner
 
 if TYPE_CHECKING:  # torch takes seconds, and what a user can get wrong about a folder is said before
     from torch import Tensor
 
     from captioner.folder import Captioner
-    from tokenizer import CaptionTokenizer
+    from tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = "caption_onnx.py"
 MODEL_TYPE = "exported-captioner"
-SHARED_WEIGHTS = "decoder.weights"  # the decoder's, stored once for prefill.onnx and step.onnx
+SHARED_WEIGHTS = "decoder.weights"  # the decoder's, stored once for all parts that have them (ONNX)
 PROGRAMS = ("encoder.pt2", "prefill.pt2", "step.pt2")
-WRITTEN = {*ONNX_FILES, *PROGRAMS, SHARED_WEIGHTS, "README.md"}  # and the code that config.json lists
+VOCABULARIES = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}  # ours, a language model's
+WRITTEN = {"config.json", *VOCABULARIES, *ONNX_PARTS, *PROGRAMS, SHARED_WEIGHTS, "README.md"}  # and config.json's code
 README = """# An exported image captioner
 
 {usage}
 
-A caption starts with token {start_id} and ends at token {end_id} or after {max_seq_len} tokens. vocab.json and
-merges.txt are a byte-level BPE, config.json says how a picture becomes pixels. The parts:
+A caption starts with token {start_id} and ends at token {end_id} or after {max_seq_len} tokens. {vocabulary} hold the
+vocabulary, config.json says how a picture becomes pixels. The parts:
 
     encoder   pixels              -> keys and values of a picture, cross_key_0, cross_value_0, ... of {layers} layers
     prefill   tokens, cross       -> logits, then keys and values of a caption, new_key_0, new_value_0, ...
@@ -49,7 +50,8 @@ merges.txt are a byte-level BPE, config.json says how a picture becomes pixels. 
 
 pixels ({pixels}) float32, tokens (U, K) int64, logits (U, K, {vocab_size}), cross (U, H, S, D), own (U, K, H, T, D):
 U pictures, K captions of each, T tokens so far, all free. A picture's keys and values serve all its captions. step
-with T = 0 does what prefill does. Weights: {weights}.
+with T = 0 does what prefill does, but for a prompt: there prefill reads its last token in place of {start_id}.
+Weights: {weights}.
 """
 USAGE = {
     "onnx": """    pip install onnxruntime tokenizers numpy Pillow
@@ -74,7 +76,7 @@ def say_phase(phase: str, what: str) -> None:
 
 @dataclass
 class Export:
-    """A folder that was written, opened; `differences` are the largest to PyTorch of any number each part gives."""
+    """A folder that was written, opened; `differences` are those of part_differences(), by part."""
 
     weights: str  # float32 or int8
     folder: Path
@@ -156,17 +158,19 @@ def copy_code(folder: Path) -> None:
         shutil.copyfile(ROOT / name, folder / name)
 
 
-def export_config(captioner: "Captioner", settings: Settings, preprocessing: dict, form: str, weights: str) -> dict:
+def export_config(
+    captioner: "Captioner", settings: Settings, preprocessing: dict, layers: int, form: str, weights: str
+) -> dict:
     """The content of config.json."""
     architecture, tokenizer = captioner.model.architecture, captioner.tokenizer
     return {
         "model_type": MODEL_TYPE,
         "form": form,
         "weights": weights,
-        "layers": architecture["decoder_layers"],
+        "layers": layers,
         "vocab_size": architecture["decoder_vocab_size"],
         "max_seq_len": architecture["decoder_max_seq_len"],
-        **{f"{name}_id": getattr(tokenizer, f"{name}_id") for name in ("pad", "start", "end", "unk")},
+        **{name: getattr(tokenizer, name) for name in IDS if hasattr(tokenizer, name)},
         "beam_size": settings.BEAM_SIZE,
         "length_penalty": settings.LENGTH_PENALTY,
         "preprocessing": preprocessing,
@@ -174,13 +178,12 @@ def export_config(captioner: "Captioner", settings: Settings, preprocessing: dic
     }
 
 
-def write_description(folder: Path, tokenizer: "CaptionTokenizer", config: dict, pixels: "Tensor") -> None:
-    """config.json, vocab.json, merges.txt and README.md."""
-    write_atomically(folder / "config.json", json.dumps(config, indent=2))
-    tokenizer.save(folder / "vocab.json", folder / "merges.txt")
-    sizes = ", ".join(["U", *map(str, pixels.shape[1:])])
-    readme = README.format(usage=USAGE[config["form"]], pixels=sizes, **config)
-    write_atomically(folder / "README.md", readme)
+def write_description(folder: Path, tokenizer: "Tokenizer", config: dict, pixels: "Tensor") -> None:
+    """config.json, the vocabulary's files and README.md."""
+    sizes, vocabulary = ", ".join(["U", *map(str, pixels.shape[1:])]), tokenizer.files()
+    readme = README.format(usage=USAGE[config["form"]], pixels=sizes, vocabulary=" and ".join(vocabulary), **config)
+    for name, text in {"config.json": json.dumps(config, indent=2), **vocabulary, "README.md": readme}.items():
+        write_atomically(folder / name, text)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ U pictures, K captions of each, side by side, T tokens so far; H heads, S image 
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,13 @@ from torch.export import Dim, ExportedProgram
 from basics.errors import UserError
 from captioner.exported import ONNX_PARTS, ExportedCaptioner, PartFunction
 from model import ImageToTextModel
+from networks.language_model import LanguageModelDecoder
 from networks.transformer_decoder import Attention, Cache, KeysValues, TransformerDecoder
 from publishing.export_folder import PROGRAMS, SHARED_WEIGHTS, say_phase
+from publishing.export_language_model import language_model_parts
 
 if TYPE_CHECKING:  # onnx is for ONNX exports alone
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 SMALL = 1024  # weights of fewer numbers, or bytes, stay as and where they are
 QUANTIZED = ("MatMul", "Gemm", "Conv", "Gather")  # the operators whose weights can become int8
@@ -37,11 +40,11 @@ class EncoderPart(nn.Module):
 
     cross: Sequence[Attention]
 
-    def __init__(self, model: ImageToTextModel):
+    def __init__(self, model: ImageToTextModel, decoder: TransformerDecoder):
         super().__init__()
         self.encoder, self.projection = model.encoder, model.projection
         # not the decoder itself: a program stores all weights of its module, used or not
-        cross = nn.ModuleList(layer.cross_attention for layer in known_decoder(model).layers)
+        cross = nn.ModuleList(layer.cross_attention for layer in decoder.layers)
         self.cross = cross  # type: ignore[assignment]  # ModuleList's annotations do not say what it holds
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -52,9 +55,9 @@ class EncoderPart(nn.Module):
 class DecoderPart(nn.Module):
     """One token (U, K) of each caption -> logits (U, K, V), then the longer own keys and values, (U, K, H, T, D)."""
 
-    def __init__(self, model: ImageToTextModel):
+    def __init__(self, decoder: TransformerDecoder):
         super().__init__()
-        self.decoder = known_decoder(model)
+        self.decoder = decoder
 
     def read(self, tokens: Tensor, cross: list[Tensor], own: Sequence[KeysValues | None], length: int) -> list[Tensor]:
         U, K = tokens.shape
@@ -77,15 +80,16 @@ class StepPart(DecoderPart):
         return self.read(tokens, cross, pairs([tensor.flatten(0, 1) for tensor in own]), own[0].shape[3])
 
 
-def known_decoder(model: ImageToTextModel) -> TransformerDecoder:
-    """Raises UserError for a decoder whose keys and values nobody knows."""
-    if isinstance(model.decoder, TransformerDecoder):
-        return model.decoder
-    raise UserError(f"the parts of a {type(model.decoder).__name__} are not known, only those of a TransformerDecoder")
-
-
 def make_modules(model: ImageToTextModel) -> dict[str, nn.Module]:
-    return {"encoder": EncoderPart(model), "prefill": PrefillPart(model), "step": StepPart(model)}
+    """Encoder, prefill and step. Raises UserError for a decoder whose keys and values nobody knows."""
+    decoder: object = model.decoder
+    if isinstance(decoder, TransformerDecoder):
+        return {"encoder": EncoderPart(model, decoder), "prefill": PrefillPart(decoder), "step": StepPart(decoder)}
+    if isinstance(decoder, LanguageModelDecoder):
+        return language_model_parts(model, decoder)
+    raise UserError(
+        f"the decoder ({type(decoder).__name__}) cannot be exported; expected DECODER transformer or language_model"
+    )
 
 
 def pairs(tensors: list[Tensor]) -> list[KeysValues]:
@@ -162,13 +166,14 @@ def with_int8_weights(model: "ModelProto") -> "ModelProto":
     copy = ModelProto()
     copy.CopyFrom(model)
     graph, kept, added = copy.graph, [], []
-    users = {name: node.op_type for node in reversed(graph.node) for name in node.input}
+    users = {name: node for node in reversed(graph.node) for name in node.input}
     for tensor in graph.initializer:
-        op, values = users.get(tensor.name), numpy_helper.to_array(tensor)
-        if op not in QUANTIZED or values.ndim < 2 or values.size < SMALL or values.dtype != np.float32:
+        user, values = users.get(tensor.name), numpy_helper.to_array(tensor)
+        matrix = values.ndim >= 2 and values.size >= SMALL and values.dtype == np.float32
+        if not matrix or user is None or user.op_type not in QUANTIZED:
             kept.append(tensor)
             continue
-        axis = 1 if op == "MatMul" else 0  # of the outputs
+        axis = axis_of_outputs(user)
         whole, scale = to_int8(values, axis)
         new = f"{tensor.name}.int8", f"{tensor.name}.scale"
         kept += [numpy_helper.from_array(whole, new[0]), numpy_helper.from_array(scale, new[1])]
@@ -178,6 +183,12 @@ def with_int8_weights(model: "ModelProto") -> "ModelProto":
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
     return copy
+
+
+def axis_of_outputs(node: "NodeProto") -> int:
+    """Of the weight of a MatMul, Gemm, Conv or Gather."""
+    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return 1 if node.op_type == "MatMul" or node.op_type == "Gemm" and not transposed else 0
 
 
 def to_int8(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,12 +206,15 @@ def write_onnx(models: dict[str, "ModelProto"], folders: dict[str, Path]) -> Non
 
 
 def write_models(models: dict[str, "ModelProto"], folder: Path) -> None:
-    """The decoder's weights go to one file that prefill.onnx and step.onnx both read."""
+    """The decoder's weights go to one file that prefill.onnx and step.onnx both read.
+
+    The encoder reads it too where a language model is a part of it.
+    """
     with open(folder / SHARED_WEIGHTS, "wb") as file:
         places: dict[bytes, int] = {}  # content -> offset
-        for name in ("prefill", "step"):
+        for name in ("prefill", "step", "encoder"):
             for tensor in models[name].graph.initializer:
-                if len(tensor.raw_data) >= SMALL:
+                if len(tensor.raw_data) >= SMALL and (name != "encoder" or tensor.raw_data in places):
                     move_out(tensor, file, places)
     for path in ONNX_PARTS:
         model = models[Path(path).stem]
@@ -224,7 +238,9 @@ def write_programs(parts: dict[str, Part], folder: Path) -> None:
     for path in PROGRAMS:
         program = parts[Path(path).stem].program
         program.example_inputs = None  # they would be pickled
-        torch.export.save(program, folder / path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights that are tied
+            torch.export.save(program, folder / path)
 
 
 def open_programs(folder: Path) -> ExportedCaptioner:

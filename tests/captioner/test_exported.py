@@ -8,10 +8,12 @@ import pytest
 import torch
 from attack.mutate import mutate_value, places
 from chain import END, TABLES, Chain
-from tiny import tiny_tokenizer
+from language_models import with_language_model
+from tiny import CAPTIONS, tiny_settings, tiny_tokenizer
 
 from captioner.exported import ExportedCaptioner
 from networks.decoding_options import DecodingOptions
+from networks.language_tokenizer import load_language_tokenizer
 from networks.search import generate
 
 
@@ -66,3 +68,17 @@ def test_whatever_a_config_says_is_one_error_or_a_captioner(tmp_path):
             refused += 1
             assert "config.json" in str(error) and "\n" not in str(error)
     assert len(places(CONFIG)) / 2 < refused < len(places(CONFIG))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_language_models_captions_are_written_as_its_tokenizer_writes_them(tmp_path, family):
+    """Padding among them, which is a word of the model's, and marks, which are none."""
+    tokenizer = load_language_tokenizer(tiny_settings(**with_language_model(family)))
+    (tmp_path / "tokenizer.json").write_text(tokenizer.files()["tokenizer.json"])
+    ids = {name: getattr(tokenizer, name) for name in ("pad_id", "start_id", "end_id")}
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **ids}))
+    captioner, rng, size = ExportedCaptioner(tmp_path, *[None] * 3), random.Random(0), len(tokenizer)
+    rows = [[i for i in rng.choices(range(size), k=12) if i != tokenizer.end_id] for _ in range(50)]
+    rows += [tokenizer.encode(CAPTIONS[0])[1:-1], [tokenizer.pad_id] * 3, [*{tokenizer.start_id} - {tokenizer.end_id}]]
+    assert [captioner.text(row) for row in rows] == [tokenizer.decode(row) for row in rows]
+    assert bool(captioner.text(rows[-2])) == (family == "llama")  # whose padding is a word
