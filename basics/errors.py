@@ -40,10 +40,10 @@ def run_script(main: Callable[[list[str]], int | None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files go out as they came, or escaped
         sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     argv = [flag for flag in sys.argv[1:] if flag != "--debug"]
-    leave(status_of(main, argv, debug=len(argv) < len(sys.argv) - 1))
+    exit_now(exit_status(main, argv, debug=len(argv) < len(sys.argv) - 1))
 
 
-def status_of(main: Callable[[list[str]], int | None], argv: list[str], debug: bool) -> int:
+def exit_status(main: Callable[[list[str]], int | None], argv: list[str], debug: bool) -> int:
     """What main() comes to; errors that are no user's are raised."""
     try:
         try:
@@ -68,7 +68,7 @@ def status_of(main: Callable[[list[str]], int | None], argv: list[str], debug: b
         return 1
 
 
-def leave(status: int) -> NoReturn:
+def exit_now(status: int) -> NoReturn:
     """Exit after all that is registered for the end; Python's own end would go on to take torch apart for a second."""
     if not starting.is_script:
         sys.exit(status)

@@ -12,7 +12,7 @@ import torch
 from coarse_pictures import coarse_pictures
 from language_models import FAMILIES, with_language_model
 from tiny import environment, tiny_settings
-from transformers import DynamicCache, MistralConfig
+from transformers import DynamicCache, EncoderDecoderCache, MistralConfig
 
 import inference
 from basics.errors import UserError
@@ -145,7 +145,10 @@ def test_the_language_model_is_stored_once_for_all_parts_and_int8_weights_still_
 WINDOWED = LanguageCache(DynamicCache(config=MistralConfig(num_hidden_layers=2, sliding_window=4)), torch.arange(1))
 
 
-@pytest.mark.parametrize("cache", [WINDOWED, Cache([], [])], ids=["windows", "another cache"])
+CROSS = LanguageCache(EncoderDecoderCache(DynamicCache(), DynamicCache()), torch.arange(1))
+
+
+@pytest.mark.parametrize("cache", [WINDOWED, Cache([], []), CROSS], ids=["windows", "another cache", "cross-attention"])
 def test_what_keeps_anything_but_keys_and_values_of_each_token_is_refused_in_one_line(adapted, cache):
     decoder = copy.copy(adapted.model.decoder)
     decoder.start = lambda *_: cache
