@@ -122,7 +122,7 @@ def read_prepared(data_path: Path) -> AnyData:
 
 def read_shard_data(data_path: Path) -> ShardData:
     manifest = data_path / "dataset.json"
-    content = read_json(manifest, {"shards": [str], "counts": Each(COUNT), "inputs": {"shards": [[(str, COUNT)]]}})
+    content = read_json(manifest, {"shards": [str], "counts": Each(COUNT), "inputs": {"shards": [[(str, int)]]}})
     stamps = content["inputs"]["shards"]
     if len(stamps) != len(content["shards"]) or any(len(stamp) < 2 for stamp in stamps):
         raise broken(manifest, "expected a size for each shard")
