@@ -7,8 +7,9 @@ of them are checked before any work starts, against basics/setting_schema.py.
 """
 
 # --- Data ---
-DATASET = "shapes"  # "shapes" (drawn on the spot), "flickr8k", "flickr30k", "coco", or "folder": your own pictures
+DATASET = "shapes"  # "shapes" (drawn), "flickr8k", "flickr30k", "coco", "folder": your own, "webdataset": tar shards
 RAW_DIR = None  # folder of the dataset as downloaded (not for shapes); flickr30k: None downloads it
+SHARDS = None  # of DATASET webdataset: a folder, .tar files, train-{000000..000009}.tar, http URLs; several with ::
 DATA_DIR = "data"  # prepared data goes to DATA_DIR/<DATASET>/
 FLICKR30K_REPO_ID = "nlphuji/flickr30k"  # Hub dataset that is downloaded without RAW_DIR
 VAL_FRACTION = 0.1  # share of images held out for validation where there is no official split, 0 to 0.5

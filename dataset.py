@@ -16,11 +16,9 @@ U images, B captions, T tokens of the longest caption. Order and augmentation ar
 position, so a run can continue in the middle of an epoch, whatever the number of workers.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Protocol, TypedDict
 
 import numpy as np
@@ -35,8 +33,12 @@ from basics.settings import Settings
 from basics.workers import end_with_parent, num_workers
 from networks.encoder import ImageProcessor, prepare_pixels
 from sources.images import load_image
-from sources.prepared import PreparedData
+from sources.pictures import all_pictures
+from sources.prepared import AnyData, Split
+from sources.shards.picture import Picture
 from tokenizer import Tokenizer
+
+SHARDS_AT_ONCE = 16  # shards whose pairs are shuffled among one another: 8 GB of those with 500 MB
 
 
 class SplitPictures:
@@ -45,10 +47,9 @@ class SplitPictures:
     Raises ImageError when a picture can no longer be read.
     """
 
-    def __init__(self, data: PreparedData, split: str, image_processor: ImageProcessor, settings: Settings):
-        self.image_dir = Path(data.image_dir)
-        self.names = list(data.splits[split])
-        self.references = [data.captions[name] for name in self.names]
+    def __init__(self, data: AnyData, split: str, image_processor: ImageProcessor, settings: Settings):
+        self.source: Split = data.split(split)
+        self.references = self.source.references
         self.split, self.image_processor = split, image_processor
         self.augment = settings.AUGMENT and split == "train"
         self.mirror, self.seed = settings.AUGMENT_MIRROR, settings.SEED
@@ -56,14 +57,15 @@ class SplitPictures:
         self.views = settings.AUGMENT_VIEWS if self.augment and settings.CACHE_FEATURES else 1
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.source)
 
-    def path(self, number: int) -> Path:
-        return self.image_dir / self.names[number]
+    def path(self, number: int) -> Picture:
+        """Its file, or its place in a shard."""
+        return self.source.picture(number)
 
     @property
-    def paths(self) -> list[Path]:
-        return [self.image_dir / name for name in self.names]
+    def paths(self) -> list[Picture]:
+        return all_pictures(self.source)
 
     @property
     def augmentation(self) -> list[int] | None:
@@ -81,9 +83,7 @@ class SplitPictures:
 
     def fingerprint(self) -> str:
         """Changes where a picture's name, size or time does."""
-        files = [path.stat() for path in self.paths]
-        pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(self.names, files)]
-        return hashlib.sha256(json.dumps(pictures).encode()).hexdigest()
+        return self.source.fingerprint()
 
 
 class ViewReader(Protocol):
@@ -101,6 +101,24 @@ class Row(TypedDict):
     image_number: int
     caption_number: int
     tokens: np.ndarray
+
+
+class PackedRows(Sequence[np.ndarray]):
+    """Rows of whole numbers, end to end in one array: 4 bytes a number, 8 a row."""
+
+    def __init__(self, rows: Iterable[list[int]]):
+        numbers, ends = array("i"), array("q")
+        for row in rows:
+            numbers.extend(row)
+            ends.append(len(numbers))
+        self.numbers, self.ends = np.frombuffer(numbers, np.int32), np.frombuffer(ends, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, row):  # type: ignore[no-untyped-def]  # of a slice nobody asks
+        row = range(len(self))[row]
+        return self.numbers[self.ends[row - 1] if row else 0 : self.ends[row]]
 
 
 class ImageTextDataset(Dataset[Row]):
@@ -121,12 +139,12 @@ class ImageTextDataset(Dataset[Row]):
     ):
         self.pictures, self.features = pictures, features
         self.references, self.seed, self.epoch = pictures.references, settings.SEED, 0
-        counts = [len(captions) for captions in self.references]
-        self.image_numbers = np.repeat(np.arange(len(pictures)), counts)  # (pairs,) the image of each pair
-        self.captions = [caption for captions in self.references for caption in captions] + (mixed_in or [])
+        source = pictures.source
+        self.image_numbers = np.repeat(np.arange(len(pictures)), source.counts)  # (pairs,) the image of each pair
+        self.captions = [*source.captions, *mixed_in] if mixed_in else source.captions
         self.share_mixed_in = settings.DISTILL_CAPTIONS if mixed_in else 0.0
         ids = (cut(ids, settings.MAX_SEQ_LEN) for ids in tokenizer.encode_each(self.captions))
-        self.tokens = [np.array(row, dtype=np.int32) for row in ids]  # a third of the memory of lists
+        self.tokens = PackedRows(ids)
 
     def __len__(self) -> int:
         return len(self.image_numbers)
@@ -223,12 +241,22 @@ def collate_fn(rows: list[Row], pad_id: int) -> Batch:
 class CaptionBatchSampler(Sampler[list[int]]):
     """Batches of pair indices; the order depends on seed and epoch alone, and `start_batch` skips what was done.
 
-    grouped keeps an image's captions side by side, so that most of a batch shares its images.
+    grouped keeps an image's captions side by side, so that most of a batch shares its images. shard_numbers: the shard
+    of each image; of more than SHARDS_AT_ONCE so many are read at a time, as the disk and the network like it.
     """
 
-    def __init__(self, image_numbers: np.ndarray, batch_size: int, *, seed: int, grouped: bool, shuffle: bool):
+    def __init__(
+        self,
+        image_numbers: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        grouped: bool,
+        shuffle: bool,
+        shard_numbers: np.ndarray | None = None,
+    ):
         self.image_numbers, self.batch_size, self.seed = image_numbers, batch_size, seed
-        self.grouped, self.shuffle = grouped, shuffle
+        self.grouped, self.shuffle, self.shard_numbers = grouped, shuffle, shard_numbers
         self.epoch = self.start_batch = 0
 
     def __len__(self) -> int:
@@ -237,7 +265,7 @@ class CaptionBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order()
         starts = range(self.start_batch * self.batch_size, len(order), self.batch_size)
-        return iter([order[start : start + self.batch_size].tolist() for start in starts])
+        return (order[start : start + self.batch_size].tolist() for start in starts)
 
     def order(self) -> np.ndarray:
         pairs = np.arange(len(self.image_numbers))
@@ -245,9 +273,16 @@ class CaptionBatchSampler(Sampler[list[int]]):
             return pairs
         random = np.random.default_rng((self.seed, self.epoch))
         if not self.grouped:
-            return random.permutation(pairs)
+            return self.a_few_shards_at_once(random.permutation(pairs), random)
         place = random.permutation(self.image_numbers.max() + 1)  # each image's place in the epoch
-        return np.argsort(place[self.image_numbers], kind="stable")
+        return self.a_few_shards_at_once(np.argsort(place[self.image_numbers], kind="stable"), random)
+
+    def a_few_shards_at_once(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """The same shuffled pairs, sorted by blocks of SHARDS_AT_ONCE shards that this epoch has drawn."""
+        if self.shard_numbers is None or (count := int(self.shard_numbers.max()) + 1) <= SHARDS_AT_ONCE:
+            return order
+        block = (random.permutation(count) // SHARDS_AT_ONCE).astype(np.uint16)  # of each shard
+        return order[np.argsort(block[self.shard_numbers[self.image_numbers[order]]], kind="stable")]
 
 
 class PairLoader:
@@ -261,6 +296,7 @@ class PairLoader:
             seed=settings.SEED,
             grouped=settings.GROUP_CAPTIONS,
             shuffle=shuffle,
+            shard_numbers=dataset.pictures.source.shard_numbers,
         )
         self.loader = DataLoader(
             dataset,

@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from basics.errors import UserError, run_script
@@ -133,7 +134,9 @@ def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv, settings)
     flags = decoding_flags(arguments)
     paths = find_pictures(arguments.pictures)
-    if len(paths) == 1 and not os.path.lexists(paths[0]):  # before weights are loaded for nothing
+    if (
+        len(paths) == 1 and isinstance(paths[0], Path) and not os.path.lexists(paths[0])
+    ):  # before weights are loaded for nothing
         raise UserError(f"cannot read {shown(paths[0])}: there is no such file")
     form = output_form(arguments.format, arguments.output, len(paths) == 1, arguments.overwrite)
     checkpoint = arguments.checkpoint or say_newest(settings)

@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
     from basics.devices import pick_device  # torch and transformers take seconds to import: after what needs neither
     from distillation.teacher import load_teacher
 
-    names = [str(path.relative_to(folder)) for path in find_pictures([str(folder)])]
+    names = [os.path.relpath(str(path), folder) for path in find_pictures([str(folder)])]
     todo = [name for name in names if name not in done]
     teacher = load_teacher(arguments.teacher, pick_device(arguments.device))
     left_out: list[str] = []

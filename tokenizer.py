@@ -11,7 +11,7 @@ Reads and writes: settings.vocab_path, settings.merges_path.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -51,7 +51,7 @@ class Tokenizer(Protocol):
         """Ids of a caption, start and end included."""
         ...
 
-    def encode_each(self, captions: list[str]) -> Iterator[list[int]]:
+    def encode_each(self, captions: Sequence[str]) -> Iterator[list[int]]:
         """encode() of many, faster."""
         ...
 
@@ -105,7 +105,7 @@ class CaptionTokenizer:
         """Ids with <s> and </s> around; a "</s>" written in the caption is plain text."""
         return [self.start_id, *self._cut.encode(caption).ids, self.end_id]
 
-    def encode_each(self, captions: list[str]) -> Iterator[list[int]]:
+    def encode_each(self, captions: Sequence[str]) -> Iterator[list[int]]:
         """encode() of many, faster; the library's objects take 2 KB a caption, so few are there at once."""
         for start in range(0, len(captions), AT_ONCE):
             for encoding in self._cut.encode_batch(captions[start : start + AT_ONCE]):
@@ -178,7 +178,7 @@ def make_wordpiece(vocab: dict[str, int], lowercase: bool) -> tokenizers.Tokeniz
     return pieces
 
 
-def train_tokenizer(captions: list[str], vocab_size: int, min_frequency: int, lowercase: bool) -> CaptionTokenizer:
+def train_tokenizer(captions: Sequence[str], vocab_size: int, min_frequency: int, lowercase: bool) -> CaptionTokenizer:
     """Learn merges from the captions; the vocabulary is smaller than vocab_size when the captions hold no more."""
     bpe = make_bpe(models.BPE(unk_token=UNK), lowercase)
     trainer = trainers.BpeTrainer(
@@ -215,7 +215,7 @@ def tokenizer_from_dict(state: dict) -> Tokenizer:
     return made
 
 
-def build_tokenizer(settings: Settings, training_captions: list[str]) -> Tokenizer:
+def build_tokenizer(settings: Settings, training_captions: Sequence[str]) -> Tokenizer:
     """That which the decoder brings along; else the BPE at the configured paths, trained where there is none."""
     if settings.DECODER_MODEL_NAME is None:
         return build_bpe(settings, training_captions)
@@ -225,7 +225,7 @@ def build_tokenizer(settings: Settings, training_captions: list[str]) -> Tokeniz
     return brought or build_bpe(settings, training_captions)
 
 
-def build_bpe(settings: Settings, training_captions: list[str]) -> CaptionTokenizer:
+def build_bpe(settings: Settings, training_captions: Sequence[str]) -> CaptionTokenizer:
     """Load the BPE at the configured paths, or train it on the training captions and save it there.
 
     Where a crash has left one of the two files, the same training completes the pair.

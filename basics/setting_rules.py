@@ -180,13 +180,17 @@ def momentum_problems(settings: Values) -> list[str]:
 def data_problems(settings: Values) -> list[str]:
     """Whether the dataset can be found."""
     problems = []
-    prepared = (settings.data_path / "captions.json").is_file()
+    prepared = any((settings.data_path / name).exists() for name in ("captions.json", "samples"))
     if settings.RAW_DIR is not None and not Path(settings.RAW_DIR).expanduser().is_dir():
         problems.append(f"RAW_DIR {settings.RAW_DIR} is no folder here")
     if settings.RAW_DIR is None and settings.DATASET in ("flickr8k", "coco", "folder") and not prepared:
         problems.append(
             f"DATASET {settings.DATASET!r} needs RAW_DIR, the folder where you keep it as downloaded (--raw-dir PATH)"
         )
+    if settings.DATASET == "webdataset" and not (settings.RAW_DIR or settings.SHARDS or prepared):
+        problems.append("DATASET 'webdataset' needs SHARDS, as in --shards shards/ (python write_shards.py makes them)")
+    if settings.SHARDS and settings.DATASET == "webdataset" and settings.RAW_DIR:
+        problems.append("SHARDS and RAW_DIR are both set; name the shards with one of them")
     return problems
 
 

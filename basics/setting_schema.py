@@ -35,8 +35,9 @@ class Setting:
 
 SCHEMA: dict[str, Setting] = {
     # Data
-    "DATASET": Setting(Literal["shapes", "flickr8k", "flickr30k", "coco", "folder"]),
+    "DATASET": Setting(Literal["shapes", "flickr8k", "flickr30k", "coco", "folder", "webdataset"]),
     "RAW_DIR": Setting(str | None),
+    "SHARDS": Setting(str | None),
     "DATA_DIR": Setting(str),
     "FLICKR30K_REPO_ID": Setting(str),
     "VAL_FRACTION": Setting(float, at_least=0, at_most=0.5),

@@ -7,7 +7,6 @@ for found in caption_picture_files(captioner, paths, DecodingOptions(beam_size=3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -15,6 +14,7 @@ from PIL import Image
 from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from sources.images import ImageError, load_image
+from sources.shards.picture import Picture
 
 
 class PictureCaptioner(Protocol):
@@ -27,13 +27,13 @@ class PictureCaptioner(Protocol):
 class Found:
     """A picture's captions, best first, or why it has none."""
 
-    path: Path
+    path: Picture
     captions: list[Captioned] = field(default_factory=list)
     error: str | None = None
 
 
 def caption_picture_files(
-    captioner: PictureCaptioner, paths: list[Path], options: DecodingOptions, batch_size: int
+    captioner: PictureCaptioner, paths: list[Picture], options: DecodingOptions, batch_size: int
 ) -> Iterator[Found]:
     """What was found of each picture, in order; batches are full whatever pictures are left out."""
     read: list[Found] = []
@@ -46,7 +46,7 @@ def caption_picture_files(
     yield from read
 
 
-def readable_images(paths: list[Path], read: list[Found]) -> Iterator[Image.Image]:
+def readable_images(paths: list[Picture], read: list[Found]) -> Iterator[Image.Image]:
     """Each picture that can be read, when it is asked for; what was found of all so far is added to `read`."""
     for path in paths:
         try:

@@ -45,13 +45,13 @@ class AlignedCaptions:
 
 def align_captions(
     teacher: Teacher,
-    captions: list[str],
-    tokens: list[np.ndarray],
+    captions: Sequence[str],
+    tokens: Sequence[np.ndarray],
     tokenizer: Tokenizer,
     projection: Projection | None = None,
 ) -> AlignedCaptions:
     """Align captions with their student tokens, <s> and </s> included, perhaps cut; no projection: it is counted."""
-    rows, starts = teacher.encode(captions)
+    rows, starts = teacher.encode([*captions])
     shared = teacher.shares_vocabulary(tokenizer)
     places = []
     for text, own, row, start in zip(captions, tokens, rows, starts):
@@ -136,7 +136,7 @@ def produce_soft_targets(
 ) -> Iterator[tuple[int, bytes]]:
     """The records of the pictures after the first `done`, a few pictures at a time: whole pictures, no augmentation."""
     rows_of = dataset.captions_by_image()
-    for numbers in in_parts(range(done, len(dataset.pictures.names))):
+    for numbers in in_parts(range(done, len(dataset.pictures))):
         rows, probs = predictions(teacher, aligned, dataset, rows_of, numbers, dtype, settings.DISTILL_TEMPERATURE)
         found = in_our_words(aligned, rows, probs, settings.DISTILL_TOP_K)
         records = np.empty(len(found[0]), record(settings.DISTILL_TOP_K))

@@ -73,7 +73,7 @@ class TeacherWork:
             check_vocabulary(teacher, self.tokenizer, self.settings)
         return teacher
 
-    def inputs(self, mixed_in: list[str], **more: object) -> dict:
+    def inputs(self, mixed_in: Sequence[str], **more: object) -> dict:
         """All that the teacher's predictions, and what it is examined on, depend on."""
         data = {"train": describe_split(self.train, mixed_in), "val": describe_split(self.val, [])}
         return {"teacher": self.lazy.fingerprint, "precision": str(self.dtype), **data, **more}
@@ -88,7 +88,7 @@ class TeacherWork:
             cider = CiderD([[words(reference) for reference in row] for row in self.train.references])
             for numbers, rows in self.candidates(done):
                 best = [max(row, key=lambda text: cider.score(words(text), n)) for n, row in zip(numbers, rows)]
-                named = [{"image": self.train.names[n], "caption": text} for n, text in zip(numbers, best)]
+                named = [{"image": self.train.source.name(n), "caption": text} for n, text in zip(numbers, best)]
                 yield len(named), "".join(json.dumps(line) + "\n" for line in named).encode()
 
         cache.make(total, 200 * total, produce, "teacher's captions")
@@ -167,8 +167,8 @@ def check_variety(captions: list[str]) -> None:
         )
 
 
-def describe_split(pictures: SplitPictures, mixed_in: list[str]) -> list[str]:
-    captions = json.dumps([pictures.references, mixed_in])
+def describe_split(pictures: SplitPictures, mixed_in: Sequence[str]) -> list[str]:
+    captions = json.dumps([[*pictures.references], mixed_in])
     return [hashlib.sha256(captions.encode()).hexdigest(), pictures.fingerprint()]
 
 

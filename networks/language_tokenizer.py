@@ -11,7 +11,7 @@ the start, its end serves; where it has none for padding, another token pads: pa
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tokenizers
 from tokenizers import Regex, normalizers
@@ -58,7 +58,7 @@ class LanguageTokenizer:
         """Ids of a caption, start and end included."""
         return [self.start_id, *self._cut.encode(caption, add_special_tokens=False).ids, self.end_id]
 
-    def encode_each(self, captions: list[str]) -> Iterator[list[int]]:
+    def encode_each(self, captions: Sequence[str]) -> Iterator[list[int]]:
         for start in range(0, len(captions), AT_ONCE):
             for encoding in self._cut.encode_batch(captions[start : start + AT_ONCE], add_special_tokens=False):
                 yield [self.start_id, *encoding.ids, self.end_id]

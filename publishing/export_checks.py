@@ -30,6 +30,7 @@ from sources.images import find_pictures, load_image
 from sources.pictures import Pictures, readable_pictures, spread
 from sources.prepared import is_prepared, read_prepared
 from sources.shapes import draw_shapes
+from sources.shards.picture import Picture
 
 BEAMS = (1, 3)
 BATCH = 25  # pictures captioned at once
@@ -74,9 +75,9 @@ def check_pictures(folder: str | None, settings: Settings, count: int, drawn: Pa
         data = read_prepared(settings.data_path) if is_prepared(settings.data_path) else None
     except UserError:  # the pictures have moved since
         data = None
-    if data is not None and (names := data.splits["val"]):
-        names = [names[i] for i in spread(count, len(names))]
-        paths, references = [data.image_dir / name for name in names], [data.captions[name] for name in names]
+    if data is not None and len(val := data.split("val")):
+        numbers = spread(count, len(val))
+        paths, references = [val.picture(i) for i in numbers], [val.references[i] for i in numbers]
         return readable_pictures(Pictures("validation", paths, references, []))
     captions = draw_shapes(drawn, count, seed=0)
     return Pictures("drawn", [drawn / name for name in captions], list(captions.values()), [])
@@ -128,7 +129,7 @@ def compare_captions(
                 )
 
 
-def timed_captions(system: System, paths: list[Path], beam: int, bar: tqdm) -> tuple[list[str], float]:
+def timed_captions(system: System, paths: list[Picture], beam: int, bar: tqdm) -> tuple[list[str], float]:
     """The captions, and the seconds they took from decoded picture to text."""
     captions, seconds = [], 0.0
     for start in range(0, len(paths), BATCH):

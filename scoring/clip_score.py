@@ -3,8 +3,6 @@
 Gives its values, or one line that says why there are none. It looks at the pictures, not at references.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from transformers import AutoProcessor, CLIPModel
@@ -14,13 +12,14 @@ from basics.hub_files import check_reachable
 from networks.encoder import prepare_pixels, quiet_transformers
 from scoring.metric import OutsideScore
 from sources.images import load_image
+from sources.shards.picture import Picture
 
 CLIP_PROMPT = "A photo depicts "  # as the paper has it
 CLIP_WEIGHT = 2.5
 BATCH = 32
 
 
-def clip_score(model_name: str, paths: list[Path], captions: list[str], device: torch.device) -> OutsideScore | str:
+def clip_score(model_name: str, paths: list[Picture], captions: list[str], device: torch.device) -> OutsideScore | str:
     """2.5 * max(cosine of picture and caption, 0)."""
     try:
         check_reachable(model_name)

@@ -27,8 +27,9 @@ from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
 from scoring.comparison import Outcome
 from scoring.evaluation import caption_all
-from sources.images import load_image
+from sources.images import find_pictures, load_image
 from sources.pictures import Pictures, spread
+from sources.shards.picture import Picture
 
 ROOT = Path(__file__).parents[1]
 MIN_TIMED = 64  # pictures whose captioning is timed, or one batch if that is more
@@ -49,7 +50,7 @@ def measure_costs(outcomes: list[Outcome], pictures: Pictures, batch_size: int) 
     return costs, setup | {"pictures": len(paths), "batch_size": batch_size, "repeats": REPEATS}
 
 
-def costs_of(each: Outcome, speed: list[float], paths: list[Path], batch_size: int) -> dict:
+def costs_of(each: Outcome, speed: list[float], paths: list[Picture], batch_size: int) -> dict:
     print(f"measuring    peak memory of {each.name}, in a process of its own", flush=True)
     return {
         "parameters": sum(parameter.numel() for parameter in each.captioner.model.parameters()),
@@ -59,7 +60,7 @@ def costs_of(each: Outcome, speed: list[float], paths: list[Path], batch_size: i
     }
 
 
-def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: int) -> list[list[float]]:
+def captioning_speeds(outcomes: list[Outcome], paths: list[Picture], batch_size: int) -> list[list[float]]:
     """Pictures a second of each side in each repeat: encoder and decoding of prepared pixels, A and B in turn."""
 
     def prepare(each: Outcome) -> Callable[[], None]:
@@ -73,7 +74,7 @@ def captioning_speeds(outcomes: list[Outcome], paths: list[Path], batch_size: in
     return [rates(len(paths), seconds[each.name]) for each in outcomes]
 
 
-def prepared_pixels(captioner: AnyCaptioner, paths: list[Path]) -> Tensor:
+def prepared_pixels(captioner: AnyCaptioner, paths: list[Picture]) -> Tensor:
     return prepare_pixels(captioner.image_processor, map(load_image, paths))
 
 
@@ -100,7 +101,7 @@ def weights_on_disk(path: str) -> int:
     return total
 
 
-def peak_of_own_process(each: Outcome, paths: list[Path], batch_size: int) -> int | None:
+def peak_of_own_process(each: Outcome, paths: list[Picture], batch_size: int) -> int | None:
     """Bytes at the peak of a process that does nothing but load the side and caption; None where that is not known."""
     job = {
         "path": each.captioner.path,
@@ -123,7 +124,7 @@ def peak_of_own_process(each: Outcome, paths: list[Path], batch_size: int) -> in
 
 def measure(job: dict) -> int | None:
     """In the process of its own: load, caption, and the peak in bytes."""
-    captioner, paths = load_any(job["path"], torch.device(job["device"])), [Path(path) for path in job["pictures"]]
+    captioner, paths = load_any(job["path"], torch.device(job["device"])), find_pictures(job["pictures"])
 
     def read(numbers: list[int]) -> Tensor:
         return prepared_pixels(captioner, [paths[i] for i in numbers])

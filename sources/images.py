@@ -13,6 +13,7 @@ import config
 from basics.errors import UserError, reason_of
 from basics.paths import no_regular_file, shown
 from sources.pixels import to_rgb
+from sources.shards.picture import Picture, ShardPicture, picture_at
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")  # Pillow has others, of which EPS runs a program
@@ -39,15 +40,15 @@ class Refused(Exception):
     """The reason why a picture is not decoded, whole."""
 
 
-def load_image(picture: str | Path | Image.Image, max_megapixels: float | None = None) -> Image.Image:
+def load_image(picture: str | Picture | Image.Image, max_megapixels: float | None = None) -> Image.Image:
     """The first frame of a picture file, upright, fully decoded, RGB; what is transparent becomes white.
 
-    What Pillow has opened or made will do for a file. Above 50 megapixels, where it cannot matter, it comes at half its
-    size, above 100 at a quarter. max_megapixels (None: config.py's MAX_IMAGE_MEGAPIXELS) is asked before anything is
-    decoded; JPEG is decoded to a half, a quarter or an eighth instead. Raises ImageError for what is missing, empty,
-    cut short, too large, very long and thin, or no picture.
+    A picture inside a shard, and what Pillow has opened or made, will do for a file. Above 50 megapixels, where it
+    cannot matter, it comes at half its size, above 100 at a quarter. max_megapixels (None: config.py's
+    MAX_IMAGE_MEGAPIXELS) is asked before anything is decoded; JPEG is decoded to a half, a quarter or an eighth
+    instead. Raises ImageError for what is missing, empty, cut short, too large, very long and thin, or no picture.
     """
-    if not isinstance(picture, str | Path | Image.Image):
+    if not isinstance(picture, str | Picture | Image.Image):
         raise ImageError(f"cannot read a {type(picture).__name__}: expected a file or a picture of Pillow")
     limit = config.MAX_IMAGE_MEGAPIXELS if max_megapixels is None else max_megapixels
     try:
@@ -58,7 +59,7 @@ def load_image(picture: str | Path | Image.Image, max_megapixels: float | None =
     except Refused as refusal:
         reason = str(refusal)
     except UnidentifiedImageError:
-        reason = "it is empty" if os.path.getsize(str(picture)) == 0 else f"it is no picture ({', '.join(FORMATS)})"
+        reason = "it is empty" if size_of(picture) == 0 else f"it is no picture ({', '.join(FORMATS)})"
     except FileNotFoundError:
         reason = "it is a link to what is gone" if os.path.islink(str(picture)) else "there is no such file"
     except Image.DecompressionBombError:
@@ -68,16 +69,21 @@ def load_image(picture: str | Path | Image.Image, max_megapixels: float | None =
     except Exception as error:  # decoders raise what they like on damaged files: OSError, SyntaxError, ...
         reason = f"it is damaged ({reason_of(error)})"
     name = getattr(picture, "filename", "the picture") if isinstance(picture, Image.Image) else picture
-    raise ImageError(f"cannot read {shown(name)}: {reason}")
+    raise ImageError(f"cannot read {shown(str(name))}: {reason}")
 
 
-def opened(picture: str | Path | Image.Image, max_megapixels: float) -> AbstractContextManager[Image.Image]:
+def size_of(picture: str | Picture | Image.Image) -> int:
+    return picture.size if isinstance(picture, ShardPicture) else os.path.getsize(str(picture))
+
+
+def opened(picture: str | Picture | Image.Image, max_megapixels: float) -> AbstractContextManager[Image.Image]:
     """A picture of Pillow is left open, and as it is, as it is not ours."""
     if isinstance(picture, Image.Image):
         return nullcontext(picture)
-    if kind := no_regular_file(picture):
+    place = picture.shard if isinstance(picture, ShardPicture) else picture
+    if kind := no_regular_file(place):
         raise Refused(f"it is {kind}")
-    image = Image.open(picture, formats=FORMATS)
+    image = Image.open(picture.open() if isinstance(picture, ShardPicture) else picture, formats=FORMATS)
     shrink = times_smaller(image.size, max_megapixels * 1e6)
     if isinstance(image, JpegImageFile) and shrink > 1:
         image.draft(None, (image.width // shrink, image.height // shrink))
@@ -116,23 +122,24 @@ def is_heavy(image: Image.Image) -> bool:
     return TILE_WIDTH not in tags and tags.get(ROWS_PER_STRIP, image.height) > image.height // 2
 
 
-def pixels_of_file(path: Path) -> int:
+def pixels_of_file(picture: Picture) -> int:
     """How many the head of the file says it has; 0 where load_image() will say what is wrong."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            with opened(path, config.MAX_IMAGE_MEGAPIXELS) as image:
+            with opened(picture, config.MAX_IMAGE_MEGAPIXELS) as image:
                 return image.width * image.height
     except Exception:  # as in load_image()
         return 0
 
 
-def find_pictures(patterns: list[str]) -> list[Path]:
+def find_pictures(patterns: list[str]) -> list[Picture]:
     """Files, the pictures in folders (by suffix, sorted), and what patterns match, each once.
 
-    Pipes and links to what is gone are among them, for load_image() to say so.
+    shard.tar/key.jpg is the picture inside a tar. Pipes and links to what is gone are among them, for load_image() to
+    say so.
     """
-    found = []
+    found: list[Picture] = []
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
@@ -146,5 +153,5 @@ def find_pictures(patterns: list[str]) -> list[Path]:
                 raise UserError(f"no file matches {pattern}")
             found += matches
         else:
-            found.append(path)
+            found.append((None if path.exists() else picture_at(path)) or path)
     return list(dict.fromkeys(found))

@@ -10,8 +10,9 @@ from pathlib import Path
 from basics.errors import UserError
 from basics.settings import Settings, constants
 from sources.images import ImageError, load_image
-from sources.prepared import is_prepared, read_prepared
+from sources.prepared import FolderSplit, PreparedData, Split, is_prepared, read_prepared
 from sources.reading import read_captions
+from sources.shards.picture import Picture
 
 
 @dataclass
@@ -19,7 +20,7 @@ class Pictures:
     """What is captioned and scored; `left_out` has a line for each picture that could not be read."""
 
     split: str
-    paths: list[Path]
+    paths: list[Picture]
     references: list[list[str]]
     left_out: list[str]
 
@@ -31,14 +32,14 @@ def split_pictures(data_dir: str | None, split: str, settings: Settings) -> Pict
     """
     folder = existing_data(Path(data_dir).expanduser() if data_dir else settings.data_path)
     prepared = [path for path in (folder, folder / settings.DATASET) if is_prepared(path)]
-    if prepared:
-        data = read_prepared(prepared[0])
-        names, captions, image_dir = data.splits[split], data.captions, data.image_dir
-    else:
-        names, captions, image_dir = raw_split(folder, split)
-    if not names:
+    found = read_prepared(prepared[0]).split(split) if prepared else raw_split(folder, split)
+    if not len(found):
         raise UserError(f"the {split} split of {prepared[0] if prepared else folder} is empty; choose another --split")
-    return Pictures(split, [image_dir / name for name in names], [captions[name] for name in names], [])
+    return Pictures(split, all_pictures(found), [*found.references], [])
+
+
+def all_pictures(split: Split) -> list[Picture]:
+    return [split.picture(number) for number in range(len(split))]
 
 
 def existing_data(folder: Path) -> Path:
@@ -50,15 +51,17 @@ def existing_data(folder: Path) -> Path:
     return folder
 
 
-def raw_split(folder: Path, split: str) -> tuple[list[str], dict[str, list[str]], Path]:
+def raw_split(folder: Path, split: str) -> FolderSplit:
     """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
     raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
     if not raw.splits:
         print(f"data         {folder} has no splits of its own: all of its pictures are scored")
-        return [name for name, captions in raw.captions.items() if captions], raw.captions, raw.image_dir
+        names = [name for name, captions in raw.captions.items() if captions]
+        return PreparedData(raw.captions, {split: names}, raw.image_dir).split(split)
     if split not in raw.splits:
         raise UserError(f"{folder} has the splits {', '.join(raw.splits)}, no {split}; choose another --split")
-    return [name for name in raw.splits[split] if raw.captions.get(name)], raw.captions, raw.image_dir
+    names = [name for name in raw.splits[split] if raw.captions.get(name)]
+    return PreparedData(raw.captions, {split: names}, raw.image_dir).split(split)
 
 
 def readable_pictures(pictures: Pictures) -> Pictures:
@@ -67,7 +70,7 @@ def readable_pictures(pictures: Pictures) -> Pictures:
     return leave_out(pictures, errors)
 
 
-def reading_error(path: Path) -> str | None:
+def reading_error(path: Picture) -> str | None:
     try:
         load_image(path)
     except ImageError as error:

@@ -8,7 +8,7 @@ dataset.json (where the images lie and what all was made from) and bad_images.tx
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,19 +21,22 @@ from basics.paths import shown
 from basics.progress_bar import progress_bar
 from basics.settings import Settings
 from sources.archives import stamps
-from sources.data_report import EncodesCaptions, data_report, format_report
+from sources.data_report import EncodesCaptions, data_report, format_report, shard_report
 from sources.images import LARGE, ImageError, load_image, pixels_of_file
 from sources.pixel_budget import PixelBudget
-from sources.prepared import PreparedData, broken, is_prepared, read_json, read_prepared
+from sources.prepared import SAMPLES, AnyData, PreparedData, broken, is_prepared, read_json, read_prepared
 from sources.raw_captions import RawCaptions
 from sources.reading import read_captions
 from sources.shapes import draw_shapes
-from sources.splits import make_splits
+from sources.shards.collect import collect
+from sources.shards.found import Shard, find_shards
+from sources.shards.samples import ShardData
+from sources.splits import make_splits, refuse_empty
 
 INPUT_SETTINGS = ("DATASET", "SEED", "VAL_FRACTION", "TEST_FRACTION", "BAD_IMAGE_LIMIT")  # decide the result
 HUB_FILES = ("flickr_annotations_30k.csv", "flickr30k-images.zip")
 
-MakeTokenizer = Callable[[list[str]], EncodesCaptions]
+MakeTokenizer = Callable[[Sequence[str]], EncodesCaptions]
 
 
 def preparing(settings: Settings) -> AbstractContextManager[None]:
@@ -41,7 +44,7 @@ def preparing(settings: Settings) -> AbstractContextManager[None]:
     return locked(settings.data_path / "prepare.lock")
 
 
-def prepare(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+def prepare(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
     """The prepared data of DATASET, made where it is not there yet or its raw files have changed.
 
     make_tokenizer gets the training captions, and is called only when data is made: to count the captions that
@@ -50,7 +53,7 @@ def prepare(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
     return PREPARERS[settings.DATASET](settings, make_tokenizer)
 
 
-def prepare_shapes(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+def prepare_shapes(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
     inputs = {**input_settings(settings), "SHAPES_NUM_IMAGES": settings.SHAPES_NUM_IMAGES}
     if (data := prepared_already(settings, inputs)) is not None:
         return data
@@ -59,14 +62,14 @@ def prepare_shapes(settings: Settings, make_tokenizer: MakeTokenizer) -> Prepare
     return write_prepared(settings, RawCaptions("drawn shapes", captions, image_dir=image_dir), inputs, make_tokenizer)
 
 
-def prepare_flickr30k(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+def prepare_flickr30k(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
     """From RAW_DIR, or downloaded from the Hub."""
     if settings.RAW_DIR is None and not is_prepared(settings.data_path):
         settings = settings.replace(RAW_DIR=str(download_flickr30k(settings.FLICKR30K_REPO_ID)))
     return prepare_raw(settings, make_tokenizer)
 
 
-def prepare_raw(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedData:
+def prepare_raw(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
     """Read RAW_DIR whatever its form; what was prepared before is used where RAW_DIR is gone or not named."""
     if settings.RAW_DIR is None:
         print(f"data         {settings.data_path} is prepared")
@@ -84,12 +87,27 @@ def prepare_raw(settings: Settings, make_tokenizer: MakeTokenizer) -> PreparedDa
     return write_prepared(settings, raw, inputs, make_tokenizer)
 
 
-PREPARERS: dict[str, Callable[[Settings, MakeTokenizer], PreparedData]] = {  # by DATASET
+def prepare_shards(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
+    """Read what SHARDS names, or the shards in RAW_DIR; what was prepared before is used where neither is set."""
+    named = settings.SHARDS or settings.RAW_DIR
+    if named is None:
+        print(f"data         {settings.data_path} is prepared")
+        return read_prepared(settings.data_path)
+    settings = settings.replace(SEED=seed_of_splits(settings))
+    shards = find_shards(named, settings.data_path / "fetched")
+    inputs = {**input_settings(settings), "shards": [shard.stamp for shard in shards]}
+    if (data := prepared_already(settings, inputs)) is not None:
+        return data
+    return write_samples(settings, shards, inputs, make_tokenizer)
+
+
+PREPARERS: dict[str, Callable[[Settings, MakeTokenizer], AnyData]] = {  # by DATASET
     "shapes": prepare_shapes,
     "flickr8k": prepare_raw,
     "flickr30k": prepare_flickr30k,
     "coco": prepare_raw,
     "folder": prepare_raw,
+    "webdataset": prepare_shards,
 }
 
 
@@ -128,7 +146,7 @@ def fingerprints(files: list[Path]) -> list[list]:
     return [[path.name, path.stat().st_size, file_hash(path)] for path in files]
 
 
-def prepared_already(settings: Settings, inputs: dict) -> PreparedData | None:
+def prepared_already(settings: Settings, inputs: dict) -> AnyData | None:
     """What lies there if it was made from the same inputs, None if it is to be made.
 
     Raises UserError where making it again would overwrite files that were edited by hand.
@@ -173,9 +191,7 @@ def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_toke
     data_path = settings.data_path
     splits = make_splits(raw, settings)
     hashes, bad = check_images(raw.image_dir, list(raw.captions), settings.MAX_IMAGE_MEGAPIXELS)
-    listed = [f"{shown(name)}\t{reason}\n" for name, reason in bad.items()]
-    write_atomically(data_path / "bad_images.txt", "".join(listed))
-    stop_if_too_many_are_bad(settings, bad, len(raw.captions))
+    list_bad(settings, bad, len(raw.captions))
     (data_path / "dataset.json").unlink(missing_ok=True)
     data = leave_out_bad(raw, splits, hashes)
     outputs = {"captions.json": data.captions, "splits.json": data.splits}
@@ -192,7 +208,33 @@ def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_toke
         "notes": raw.notes,
     }
     write_atomically(data_path / "dataset.json", json.dumps(manifest, ensure_ascii=False, indent=2))
-    print(format_report(report, raw, data_path))
+    print(format_report(report, raw.source, raw.notes, data_path))
+    return data
+
+
+def write_samples(settings: Settings, shards: list[Shard], inputs: dict, make_tokenizer: MakeTokenizer) -> ShardData:
+    """As write_prepared(), from shards; dataset.json comes last here too."""
+    data_path = settings.data_path
+    (data_path / "dataset.json").unlink(missing_ok=True)
+    collected = collect(shards, data_path / SAMPLES, settings)
+    list_bad(settings, collected.bad, sum(collected.counts.values()) + len(collected.bad))
+    source = f"{len(shards):,} shards"
+    refuse_empty(collected.counts, source)
+    data = ShardData(data_path / SAMPLES, [str(shard.path.resolve()) for shard in shards], json.dumps(inputs["shards"]))
+    tokenizer = make_tokenizer(data.captions_of("train"))
+    report = shard_report(data, collected.bad, tokenizer, settings.MAX_SEQ_LEN)
+    manifest = {
+        "image_dir": SAMPLES,
+        "source": source,
+        "inputs": inputs,
+        "outputs": {},
+        "shards": data.shards,
+        "counts": collected.counts,
+        "report": report,
+        "notes": collected.notes,
+    }
+    write_atomically(data_path / "dataset.json", json.dumps(manifest, ensure_ascii=False, indent=2))
+    print(format_report(report, source, collected.notes, data_path))
     return data
 
 
@@ -220,8 +262,11 @@ def check_images(image_dir: Path, names: list[str], max_megapixels: float) -> tu
     return good, bad
 
 
-def stop_if_too_many_are_bad(settings: Settings, bad: dict[str, str], num_images: int) -> None:
-    share = len(bad) / num_images
+def list_bad(settings: Settings, bad: dict[str, str], num_images: int) -> None:
+    """Into bad_images.txt. Raises UserError where they are too many."""
+    listed = [f"{shown(name)}\t{shown(reason)}\n" for name, reason in bad.items()]
+    write_atomically(settings.data_path / "bad_images.txt", "".join(listed))
+    share = len(bad) / max(num_images, 1)
     if share > settings.BAD_IMAGE_LIMIT:
         raise UserError(
             f"{len(bad):,} of {num_images:,} images ({share:.1%}) are missing or unreadable, BAD_IMAGE_LIMIT "

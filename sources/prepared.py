@@ -2,15 +2,93 @@
 
 data = read_prepared(Path("data/flickr8k"))
 data.captions_of("train")    ["A dog runs.", ...]
+data.split("train")          its pictures by number: picture(7), references[7]
+
+Where they come from shards, samples/ stands in the place of captions.json and splits.json (sources/shards/samples.py).
 """
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
+
+import numpy as np
 
 from basics.errors import UserError, reason_of
 from basics.paths import is_utf8, shown
-from basics.stored import Each, check, json_of
+from basics.stored import COUNT, Each, check, json_of
+from sources.shards.picture import Picture
+from sources.shards.samples import ShardData
 from sources.splits import SPLITS
+
+SAMPLES = "samples"  # of shards: the folder in DATA_DIR/<DATASET>/
+
+
+class Split(Protocol):
+    """The pictures of one split, by number."""
+
+    @property
+    def references(self) -> Sequence[list[str]]: ...
+    @property
+    def captions(self) -> Sequence[str]:
+        """The references one after the other."""
+        ...
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Captions a picture."""
+        ...
+
+    @property
+    def shard_numbers(self) -> np.ndarray | None:
+        """The shard that each picture lies in, if in any."""
+        ...
+
+    def __len__(self) -> int: ...
+    def picture(self, number: int) -> Picture: ...
+    def name(self, number: int) -> str:
+        """What captions were made under: a file's name in its folder."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes where a picture's name, size or time does."""
+        ...
+
+
+@dataclass
+class FolderSplit:
+    """A Split of files in a folder."""
+
+    names: list[str]
+    references: list[list[str]]
+    image_dir: Path
+
+    shard_numbers = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def captions(self) -> list[str]:
+        return [caption for captions in self.references for caption in captions]
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.array([len(captions) for captions in self.references], dtype=np.int64)
+
+    def picture(self, number: int) -> Path:
+        return self.image_dir / self.names[number]
+
+    def name(self, number: int) -> str:
+        return self.names[number]
+
+    def fingerprint(self) -> str:
+        files = [(self.image_dir / name).stat() for name in self.names]
+        pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(self.names, files)]
+        return hashlib.sha256(json.dumps(pictures).encode()).hexdigest()
 
 
 @dataclass
@@ -24,13 +102,46 @@ class PreparedData:
     def captions_of(self, split: str) -> list[str]:
         return [caption for name in self.splits[split] for caption in self.captions[name]]
 
+    def split(self, split: str) -> FolderSplit:
+        names = list(self.splits[split])
+        return FolderSplit(names, [self.captions[name] for name in names], Path(self.image_dir))
+
+
+AnyData = PreparedData | ShardData
+
 
 def is_prepared(data_path: Path) -> bool:
-    return all((data_path / name).is_file() for name in ("captions.json", "splits.json", "dataset.json"))
+    names = ("captions.json", "splits.json", "dataset.json")
+    return (data_path / SAMPLES).is_dir() or all((data_path / name).is_file() for name in names)
 
 
-def read_prepared(data_path: Path) -> PreparedData:
+def read_prepared(data_path: Path) -> AnyData:
     """The files as they lie there. Raises UserError when they are damaged or the images have moved."""
+    return read_shard_data(data_path) if (data_path / SAMPLES).is_dir() else read_folder_data(data_path)
+
+
+def read_shard_data(data_path: Path) -> ShardData:
+    manifest = data_path / "dataset.json"
+    content = read_json(manifest, {"shards": [str], "counts": Each(COUNT), "inputs": {"shards": [[(str, int)]]}})
+    stamps = content["inputs"]["shards"]
+    if len(stamps) != len(content["shards"]) or any(len(stamp) < 2 for stamp in stamps):
+        raise broken(manifest, "expected a size for each shard")
+    for shard, (_, size, *_) in zip(content["shards"], stamps):
+        if not Path(shard).is_file():
+            raise UserError(f"the shard {shard} of {data_path} is missing; put it back, or name others with --shards")
+        if (there := Path(shard).stat().st_size) != size:
+            raise UserError(
+                f"the shard {shard} has {there:,} bytes, {size:,} when {data_path} was prepared; put it back, or "
+                "prepare again with --shards"
+            )
+    data = ShardData(data_path / SAMPLES, content["shards"], json.dumps(stamps))
+    for split in SPLITS:
+        if not data.is_whole(split, content["counts"].get(split, 0)):
+            raise broken(manifest, f"{SAMPLES}/ does not hold the {split} split that it counts")
+    return data
+
+
+def read_folder_data(data_path: Path) -> PreparedData:
     captions, splits = (read_lists(data_path / name) for name in ("captions.json", "splits.json"))
     image_dir = data_path / read_json(data_path / "dataset.json", {"image_dir": str})["image_dir"]  # or absolute
     named = [name for names in splits.values() for name in names]

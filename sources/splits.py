@@ -19,13 +19,18 @@ def hash_split(name: str, seed: int, val_fraction: float, test_fraction: float) 
 def make_splits(raw: RawCaptions, settings: Settings) -> dict[str, list[str]]:
     """The official splits, else hashed ones. Raises UserError where one would be useless."""
     splits = official_splits(raw, settings) if raw.splits else hashed_splits(raw, settings)
+    refuse_empty({split: len(names) for split, names in splits.items()}, raw.source)
+    return splits
+
+
+def refuse_empty(counts: dict[str, int], source: str) -> None:
+    """Raises UserError where there is nothing to train on, or nothing to validate with."""
     for split in ("train", "val"):
-        if not splits[split]:
+        if not counts[split]:
             raise UserError(
-                f"the {split} split of {raw.source} is empty ({len(raw.captions):,} images in all); "
+                f"the {split} split of {source} is empty ({sum(counts.values()):,} images in all); "
                 "more pictures or another VAL_FRACTION are needed"
             )
-    return splits
 
 
 def official_splits(raw: RawCaptions, settings: Settings) -> dict[str, list[str]]:

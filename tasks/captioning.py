@@ -4,7 +4,7 @@ task = build_captioning(settings, resumed)      # source, tokenizer, model, load
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from scoring.evaluation_report import format_evaluation
 from scoring.metrics import score_captions
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
-from sources.prepared import PreparedData
+from sources.prepared import AnyData
 from tasks.captioning_notes import print_model, say_long_warm_up, say_validation, with_epochs
 from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
 from tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
@@ -143,7 +143,7 @@ class Captioning:
         best, settings, dataset = run.best, self.settings, self.val.dataset
         captioner = load_captioner(best, self.device)
         options = DecodingOptions(settings.MAX_SEQ_LEN, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
-        pictures = Pictures("val", dataset.pictures.paths, dataset.references, [])
+        pictures = Pictures("val", dataset.pictures.paths, [*dataset.references], [])
 
         def read(numbers: list[int]) -> Tensor:
             return dataset.pictures.read(numbers, [0] * len(numbers))  # not cached features, which are rounded
@@ -178,7 +178,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     with preparing(settings):
         data = prepare(settings, choose)
         tokenizer = choose(data.captions_of("train"))
-    settings = with_epochs(settings, len(data.splits["train"]))
+    settings = with_epochs(settings, len(data.split("train")))
     check_same_tokens(tokenizer, settings, resumed)
     model, image_processor = build_model(settings, tokenizer, origin, teacher, device, stored.get("architecture"))
     print_model(model, image_processor, tokenizer, settings)
@@ -240,7 +240,7 @@ def choose_tokenizer(
     settings: Settings,
     origin: Captioner | None,
     teacher: LazyTeacher | None,
-    training_captions: list[str],
+    training_captions: Sequence[str],
     stored: dict | None = None,
 ) -> Tokenizer:
     """That of FINETUNE_FROM, of a language model's checkpoint, of the teacher, of the decoder, or a trained BPE."""
@@ -290,7 +290,7 @@ def build_model(
 
 def build_loaders(
     captioner: Captioner,
-    data: PreparedData,
+    data: AnyData,
     teacher: LazyTeacher | None,
     settings: Settings,
     device: torch.device,

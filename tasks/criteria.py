@@ -51,7 +51,7 @@ def towards_average(given: Ingredients, run: Run) -> Criterion:
 
 
 def self_critical(given: Ingredients, run: Run) -> Criterion:
-    return SelfCriticalLoss(given.model, given.train.dataset.references, given.tokenizer, given.settings)
+    return SelfCriticalLoss(given.model, [*given.train.dataset.references], given.tokenizer, given.settings)
 
 
 Maker = Callable[[Ingredients, Run], Criterion]

@@ -1,7 +1,5 @@
 """Pairs to batches: every caption once an epoch, </s> kept, order and augmentation functions of seed and epoch."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from transformers import ViTImageProcessor
 
 from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn, cut
 from sources.images import ImageError
+from sources.prepared import PreparedData
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def data(tmp_path):
     for i, name in enumerate(names):
         Image.new("RGB", (40, 30), (40 * i, 10, 10)).save(tmp_path / name)
     captions = {name: [f"a small red circle {j}" for j in range(1 + i % 3)] for i, name in enumerate(names)}
-    return SimpleNamespace(captions=captions, splits={"train": names[:5], "val": names[5:]}, image_dir=tmp_path)
+    return PreparedData(captions, {"train": names[:5], "val": names[5:]}, tmp_path)
 
 
 def make_dataset(data, split="train", **settings):

@@ -16,6 +16,7 @@ from basics.devices import make_scaler
 from basics.settings import Settings
 from losses.criterion import Criterion
 from networks.parameters import TrainableModel
+from sources.shards.picture import Picture
 from sources.source import Source
 from training.ema import WeightAverage
 from training.optimizer import make_optimizer, make_scheduler
@@ -23,7 +24,7 @@ from training.processes import Processes
 from training.progress import Progress
 from training.stopping import StopSignal
 
-Sample = tuple[Path, str, list[str]]  # a picture, what the model says of it, and what people do
+Sample = tuple[Picture, str, list[str]]  # a picture, what the model says of it, and what people do
 
 
 @dataclass

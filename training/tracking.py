@@ -20,11 +20,11 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from basics.errors import UserError, first_line
 from basics.files import write_atomically
 from basics.settings import Settings
+from sources.images import load_image
+from sources.shards.picture import Picture
 from training.stopping import Stopped
 
 if TYPE_CHECKING:  # only where a run logs there
@@ -45,7 +45,7 @@ class Tracker:
     def log_epoch(self, record: dict, step: int) -> None:
         pass
 
-    def log_captions(self, rows: list[tuple[Path, str, list[str]]], step: int) -> None:
+    def log_captions(self, rows: list[tuple[Picture, str, list[str]]], step: int) -> None:
         pass
 
     def warn(self, warnings: list[str]) -> None:
@@ -85,7 +85,7 @@ class WandbTracker(Tracker):
             except Exception as error:
                 self.give_up(error)
 
-    def log_captions(self, rows: list[tuple[Path, str, list[str]]], step: int) -> None:
+    def log_captions(self, rows: list[tuple[Picture, str, list[str]]], step: int) -> None:
         """Pictures with captions below. Not a wandb.Table: offline, its pictures stay outside of the run's folder."""
         try:
             pictures = [picture(*row) for row in rows]
@@ -167,14 +167,13 @@ def run_id(run_dir: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def picture(path: Path, caption: str, references: list[str]) -> "wandb.Image":
+def picture(path: Picture, caption: str, references: list[str]) -> "wandb.Image":
     """A wandb.Image, made small: samples are logged at every validation."""
     import wandb  # takes a second, and is off unless asked for
 
-    with Image.open(path) as file:
-        image = file.convert("RGB")
+    image = load_image(path)
     image.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
-    return wandb.Image(image, caption=f"{caption}\nreference: {references[0]}\n{Path(path).name}")
+    return wandb.Image(image, caption=f"{caption}\nreference: {references[0]}\n{path.name}")
 
 
 def write_log(path: Path, history: list[dict]) -> None:

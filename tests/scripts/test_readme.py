@@ -18,6 +18,7 @@ import export
 import inference
 import teacher_captions
 import train
+import write_shards
 from basics.errors import UserError
 from basics.setting_schema import SCHEMA
 from basics.settings import constants, load_settings
@@ -27,7 +28,8 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "checkpoints/README.md"]
 LONGEST = 9000  # characters of README: one page, which is read to its end
 WITH_FLAGS = {
-    f"{module.__name__}.py": module for module in (inference, evaluate, compare, export, caption_onnx, teacher_captions)
+    f"{module.__name__}.py": module
+    for module in (inference, evaluate, compare, export, caption_onnx, teacher_captions, write_shards)
 }
 WITH_SETTINGS = ("train.py", "prepare_dataset.py")
 FLAG_SOURCES = [*(ROOT / name for name in WITH_FLAGS), ROOT / "scoring/request.py", *(ROOT / "captioner").glob("*.py")]

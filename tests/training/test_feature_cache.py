@@ -13,6 +13,7 @@ from basics import cache_file, disk
 from basics.errors import UserError
 from dataset import ImageTextDataset, SplitPictures
 from networks.encoders import load_encoder
+from sources.prepared import PreparedData
 from training import feature_cache as features
 from training.feature_cache import cached_features
 
@@ -22,9 +23,7 @@ def data(tmp_path):
     names = [f"{i}.png" for i in range(5)]
     for i, name in enumerate(names):
         Image.effect_noise((40, 30), 20 + 40 * i).convert("RGB").save(tmp_path / name)
-    return SimpleNamespace(
-        captions={name: ["a small red circle"] * 2 for name in names}, splits={"train": names}, image_dir=tmp_path
-    )
+    return PreparedData({name: ["a small red circle"] * 2 for name in names}, {"train": names}, tmp_path)
 
 
 def make(data, seed=0, **changes):

@@ -1,0 +1,1 @@
+"""Tar shards of pictures and captions in webdataset's layout: written, found, fetched, counted, read by number."""

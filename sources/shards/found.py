@@ -1,0 +1,73 @@
+"""The shards that SHARDS names, here on the disk, with what their indexes say of them.
+
+shards = find_shards("shards/", Path("data/webdataset/fetched"))
+shards[0].path, shards[0].listed, shards[0].stamp
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from basics.errors import UserError
+from basics.files import file_hash
+from sources.shards.fetch import fetch, fetch_index
+from sources.shards.index_file import INDEX, Listed, read_index
+from sources.shards.places import expand, is_url
+
+
+@dataclass(frozen=True)
+class Shard:
+    """place: as SHARDS has it; path: the file; listed: its line of an index, None where none names it."""
+
+    place: str
+    path: Path
+    listed: Listed | None
+
+    @property
+    def name(self) -> str:
+        return Path(self.place.split("?")[0]).name
+
+    @property
+    def stamp(self) -> list:
+        """What a change is noticed by, without reading it; a fetched one is what its URL said."""
+        status = self.path.stat()
+        return [self.place, status.st_size, *([] if is_url(self.place) else [status.st_mtime_ns])]
+
+
+def find_shards(shards: str, fetched: Path) -> list[Shard]:
+    """In the order that is read; those of a server are fetched here. Raises UserError for one that is not there."""
+    indexes: dict[str, dict[str, Listed]] = {}
+    found = []
+    for place in expand(shards):
+        parent = place.rpartition("/")[0]
+        if parent not in indexes:
+            indexes[parent] = index_beside(place)
+        found.append(find_shard(place, fetched, indexes[parent]))
+    return found
+
+
+def index_beside(place: str) -> dict[str, Listed]:
+    if is_url(place):
+        return fetch_index(place)
+    path = Path(place).with_name(INDEX)
+    return read_index(path) if path.is_file() else {}
+
+
+def find_shard(place: str, fetched: Path, index: dict[str, Listed]) -> Shard:
+    listed = index.get(Path(place.split("?")[0]).name)
+    path = fetch(place, fetched, listed) if is_url(place) else Path(place)
+    if not path.is_file():
+        raise UserError(f"the shard {path} is missing; put it back, or leave it out of SHARDS")
+    return Shard(place, path, listed)
+
+
+def refuse_changed(shard: Shard) -> None:
+    """Raises UserError where a shard is not what its index says."""
+    if shard.listed is None:
+        return
+    size, advice = shard.path.stat().st_size, f"fetch or write it again, or remove its {INDEX}"
+    if size != shard.listed["bytes"]:
+        raise UserError(
+            f"the shard {shard.path} has {size:,} bytes, its index says {shard.listed['bytes']:,}; {advice}"
+        )
+    if file_hash(shard.path) != shard.listed["sha256"]:
+        raise UserError(f"the shard {shard.path} has another checksum than its index says; {advice}")
