@@ -219,7 +219,7 @@ def test_a_stopped_file_goes_on_where_it_was(made):
                 raise KeyboardInterrupt
             yield part
 
-    total = len(train_set.pictures.names)
+    total = len(train_set.pictures)
     whole.make(total, 0, produce, "")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache_file, "NOTE_EVERY", -1.0)
