@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from basics.devices import pick_device
 from basics.disk import size
 from basics.errors import UserError
 from basics.memory import machine_memory
@@ -147,17 +148,18 @@ class LanguageModelDecoder(nn.Module):
             sizes |= {"vocab_size": len(vocabulary), "max_seq_len": settings.MAX_SEQ_LEN, "pad_idx": vocabulary.pad_id}
             decoder = cls(**sizes)  # type: ignore[arg-type]  # sizes() gives what it takes
             decoder.choose_trained(settings)
-        decoder.check_memory(settings.DECODER_MODEL_NAME)
+        decoder.check_memory(settings.DECODER_MODEL_NAME, pick_device(settings.DEVICE))
 
-    def check_memory(self, name: str) -> None:
-        """Raises UserError for what this machine could not load, let alone train."""
-        needed = sum(p.numel() * (WEIGHT + TRAINED * p.requires_grad) for p in self.parameters())
+    def check_memory(self, name: str, device: torch.device) -> None:
+        """Raises UserError for what this machine could not load, or on its CPU not train."""
+        trained = TRAINED if device.type == "cpu" else 0
+        needed = sum(p.numel() * (WEIGHT + trained * p.requires_grad) for p in self.parameters())
         memory = machine_memory()
         if memory is not None and needed > memory:
             raise UserError(
                 f"{name!r} has {sum(p.numel() for p in self.parameters()) / 1e9:,.1f} billion parameters, which take "
-                f"{size(needed)} with gradients and moments of those that train; this machine has {size(memory)}; take "
-                "a smaller model, or train less of it (DECODER_TRAINABLE, LORA_RANK)"
+                f"{size(needed)}, on a CPU with gradients and moments of those that train; this machine has "
+                f"{size(memory)}; take a smaller model, or train less of it (DECODER_TRAINABLE, LORA_RANK)"
             )
 
     @classmethod
