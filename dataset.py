@@ -279,10 +279,12 @@ class CaptionBatchSampler(Sampler[list[int]]):
 
     def a_few_shards_at_once(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """The same shuffled pairs, sorted by blocks of SHARDS_AT_ONCE shards that this epoch has drawn."""
-        if self.shard_numbers is None or (count := int(self.shard_numbers.max()) + 1) <= SHARDS_AT_ONCE:
+        if self.shard_numbers is None or (count := len(np.unique(self.shard_numbers))) <= SHARDS_AT_ONCE:
             return order
-        block = (random.permutation(count) // SHARDS_AT_ONCE).astype(np.uint16)  # of each shard
-        return order[np.argsort(block[self.shard_numbers[self.image_numbers[order]]], kind="stable")]
+        shards = np.unique(self.shard_numbers, return_inverse=True)[1]  # numbered within the split
+        blocks = -(-count // SHARDS_AT_ONCE)
+        block = (random.permutation(count) % blocks).astype(np.uint16)  # of each shard; all of about one size
+        return order[np.argsort(block[shards[self.image_numbers[order]]], kind="stable")]
 
 
 class PairLoader:

@@ -17,6 +17,7 @@ from pathlib import Path
 from basics.disk import size
 from basics.errors import UserError, run_script
 from sources.prepared import is_prepared, read_prepared
+from sources.shards.index_file import INDEX, read_index
 from sources.shards.write import ShardLimits, write_shards
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -47,17 +48,21 @@ def limits_of(arguments: argparse.Namespace) -> ShardLimits:
 
 def check_output(output: Path, overwrite: bool) -> None:
     """Raises UserError where something would be lost."""
+    if (old := output.with_name(output.name + ".old")).exists():  # which a stopped exchange of folders would leave
+        raise UserError(f"{old} is in the way; move it, or name another --output")
     if not output.exists():
         return
     if not overwrite:
         raise UserError(f"{output} is there already; name another --output, or replace it with --overwrite")
-    if not output.is_dir() or any(path.suffix != ".tar" and path.name != "index.json" for path in output.iterdir()):
-        raise UserError(f"{output} holds more than shards; name another --output")
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if INDEX not in names or names - {INDEX} - read_index(output / INDEX).keys():
+        raise UserError(f"{output} holds something else than shards with their {INDEX}; name another --output")
 
 
 def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
-    limits, output, data_path = limits_of(arguments), Path(arguments.output), Path(arguments.data_dir).expanduser()
+    limits = limits_of(arguments)
+    output, data_path = (Path(path).expanduser() for path in (arguments.output, arguments.data_dir))
     check_output(output, arguments.overwrite)
     if not is_prepared(data_path):
         raise UserError(f"{data_path} is no prepared data; python prepare_dataset.py makes it, in data/<dataset>/")

@@ -72,10 +72,9 @@ def exit_now(status: int) -> NoReturn:
     """Exit after all that is registered for the end; Python's own end would go on to take torch apart for a second."""
     if not starting.is_script:
         sys.exit(status)
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
-    atexit._run_exitfuncs()
+    with contextlib.suppress(KeyboardInterrupt):
+        threading._shutdown()  # type: ignore[attr-defined]  # as Python's own end does: waits for threads and pools
+        atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

@@ -5,6 +5,7 @@ add_adapters(lm, rank=8, alpha=16, targets=targets)
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Set
 from typing import Any
 
@@ -23,11 +24,17 @@ def adapter_targets(lm: Any, name: str, wanted: str | None) -> str:
     if not isinstance(named, list):
         raise UserError(f"peft knows no targets for {family} models such as {name!r}; name modules in LORA_TARGETS")
     modules = dict(lm.named_modules())
+    uses = Counter(id(module.weight) for module in modules.values() if is_matrix(module))
     for target in named:
         found = [module for each, module in modules.items() if each == target or each.endswith(f".{target}")]
         if not any(getattr(module, "weight", None) is not None for module in found):
             there = sorted({each.rsplit(".", 1)[-1] for each, m in modules.items() if is_matrix(m)})
             raise UserError(f"LORA_TARGETS {target} is no layer of {name!r}, which has {', '.join(there)}")
+        if any(is_matrix(module) and uses[id(module.weight)] > 1 for module in found):
+            raise UserError(
+                f"LORA_TARGETS {target} of {name!r} has its weight in common with another layer, which merging would "
+                "change too; name others"
+            )
     return ",".join(named)
 
 

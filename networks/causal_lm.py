@@ -44,7 +44,7 @@ def make_language_model(config: str) -> Any:
 def check_whole_numbers(value: Any) -> None:
     """Raises ValueError for numbers that no model has: they would become memory before anything is compared."""
     for place, number in numbers_in(value, "decoder_config"):
-        if isinstance(number, int):
+        if isinstance(number, int) and not place.endswith("theta"):  # of positions, which is no size
             check(number, Number(int, -LARGEST_NUMBER, LARGEST_NUMBER), place)
 
 
@@ -59,13 +59,13 @@ def read_language_config(name: str) -> str:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
         raise UserError(f"cannot load the language model {name!r}: {first_line(error)} {EXPECTED}") from error
-    layers = DynamicCache(config=config).layers
-    if not all(hasattr(layer, "batch_select_indices") for layer in layers):
-        raise UserError(f"{name!r} is a {config.model_type}, which keeps no keys and values of each token; {EXPECTED}")
     known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     masked = any(each.endswith("ForMaskedLM") for each in config.architectures or [])
     if not known or masked or getattr(config, "is_encoder_decoder", False):
         raise UserError(f"{name!r} is no causal language model but {config.model_type}; {EXPECTED}")
+    layers = DynamicCache(config=config).layers
+    if not all(hasattr(layer, "batch_select_indices") for layer in layers):
+        raise UserError(f"{name!r} is a {config.model_type}, which keeps no keys and values of each token; {EXPECTED}")
     values = {key: value for key, value in config.to_diff_dict().items() if key not in FORGOTTEN}
     return json.dumps(values, sort_keys=True)
 

@@ -147,11 +147,13 @@ def find_pictures(patterns: list[str]) -> list[Picture]:
             if not inside:
                 raise UserError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
             found += inside
+        elif not path.exists() and (inside_shard := picture_at(path)):
+            found.append(inside_shard)
         elif not path.exists() and glob.has_magic(pattern):
             matches = sorted(path for match in glob.glob(pattern, recursive=True) if not (path := Path(match)).is_dir())
             if not matches:
                 raise UserError(f"no file matches {pattern}")
             found += matches
         else:
-            found.append((None if path.exists() else picture_at(path)) or path)
+            found.append(path)
     return list(dict.fromkeys(found))

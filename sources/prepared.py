@@ -111,8 +111,9 @@ AnyData = PreparedData | ShardData
 
 
 def is_prepared(data_path: Path) -> bool:
-    names = ("captions.json", "splits.json", "dataset.json")
-    return (data_path / SAMPLES).is_dir() or all((data_path / name).is_file() for name in names)
+    """Whether preparing came to its end, which is when dataset.json is written."""
+    of_folder = all((data_path / name).is_file() for name in ("captions.json", "splits.json"))
+    return (data_path / "dataset.json").is_file() and (of_folder or (data_path / SAMPLES).is_dir())
 
 
 def read_prepared(data_path: Path) -> AnyData:

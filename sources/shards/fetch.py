@@ -24,15 +24,14 @@ LARGEST_INDEX = 2**28
 
 def fetch(url: str, folder: Path, listed: Listed | None) -> Path:
     """The shard's file. Raises UserError where it cannot be had or is not what the index says."""
-    name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rpartition("/")[2])[-100:]
-    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    path = fetched_path(url, folder)
     if path.is_file() and (listed is None or path.stat().st_size == listed["bytes"]):
         return path
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, atomic_file(path) as file:
             announced = int(answer.headers.get("Content-Length") or 0)
             refuse_full_disk(folder, announced, url)
-            with progress_bar(total=announced or None, desc=f"fetching {name}", unit="B", unit_scale=True) as bar:
+            with progress_bar(total=announced or None, desc=f"fetching {path.name}", unit="B", unit_scale=True) as bar:
                 while block := answer.read(AT_ONCE):
                     file.write(block)
                     bar.update(len(block))
@@ -40,6 +39,11 @@ def fetch(url: str, folder: Path, listed: Listed | None) -> Path:
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         raise UserError(f"cannot fetch the shard {url} ({reason_of(error)}); start again to go on with it") from error
     return path
+
+
+def fetched_path(url: str, folder: Path) -> Path:
+    name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rpartition("/")[2])[-100:]
+    return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 
 
 def refuse_full_disk(folder: Path, needed: int, url: str) -> None:

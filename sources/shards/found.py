@@ -9,7 +9,7 @@ from pathlib import Path
 
 from basics.errors import UserError
 from basics.files import file_hash
-from sources.shards.fetch import fetch, fetch_index
+from sources.shards.fetch import fetch, fetch_index, fetched_path
 from sources.shards.index_file import INDEX, Listed, read_index
 from sources.shards.places import expand, is_url
 
@@ -38,16 +38,22 @@ def find_shards(shards: str, fetched: Path) -> list[Shard]:
     indexes: dict[str, dict[str, Listed]] = {}
     found = []
     for place in expand(shards):
-        parent = place.rpartition("/")[0]
+        parent = place.split("?")[0].rpartition("/")[0]
         if parent not in indexes:
-            indexes[parent] = index_beside(place)
+            indexes[parent] = index_beside(place, fetched)
         found.append(find_shard(place, fetched, indexes[parent]))
     return found
 
 
-def index_beside(place: str) -> dict[str, Listed]:
+def index_beside(place: str, fetched: Path) -> dict[str, Listed]:
+    """What lists a shard; {} where nothing does, or a server is gone that gave the shard before."""
     if is_url(place):
-        return fetch_index(place)
+        try:
+            return fetch_index(place)
+        except UserError:
+            if fetched_path(place, fetched).is_file():
+                return {}
+            raise
     path = Path(place).with_name(INDEX)
     return read_index(path) if path.is_file() else {}
 

@@ -52,7 +52,7 @@ def shards_of(place: str) -> list[str]:
         raise UserError(f"SHARDS {place}: {scheme[1]} is not read; {EXPECTED}")
     if not place.split("?")[0].endswith(".tar") and (scheme or not Path(place).expanduser().is_dir()):
         raise UserError(f"SHARDS {place or 'is empty'} is no .tar file and no folder here; {EXPECTED}")
-    path = Path(place).expanduser()
+    path = Path(place).expanduser().resolve()  # one shard is one place, wherever it is asked for from
     return [place] if scheme else [str(path)] if not path.is_dir() else of_folder(path)
 
 

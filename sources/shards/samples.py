@@ -179,6 +179,12 @@ class ShardData:
         """Whether the files hold so many samples, and as many captions as these say."""
         if not all((self.folder / f"{split}.{part}").is_file() for part in PARTS):
             return False
+        try:
+            return self.agrees(split, count)
+        except ValueError:  # a file cut within a number
+            return False
+
+    def agrees(self, split: str, count: int) -> bool:
         found = self.split(split)
         captions = int(found.samples.values["captions_end"][-1]) if len(found) else 0
         return len(found) == len(found.members) == count and len(found.captions) == captions

@@ -9,7 +9,7 @@ import torch
 from in_process import call, train
 from language_models import language_model, save_tokenizer, with_language_model
 from tiny import load_weights, same_weights, save_tiny_vit
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, T5Config
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, ResNetConfig, T5Config
 
 import evaluate
 import inference
@@ -100,6 +100,11 @@ def t5(folder):
     T5Config(vocab_size=320, d_model=16, num_layers=1).save_pretrained(folder)
 
 
+def resnet(folder):
+    save_tokenizer(folder)
+    ResNetConfig().save_pretrained(folder)
+
+
 def without_end(folder):
     shutil.copytree(language_model("gpt2"), folder, dirs_exist_ok=True)
     save_tokenizer(folder, eos_token=None)
@@ -141,6 +146,8 @@ BAD = [
     (None, {"DECODER_MODEL_NAME": "./nowhere"}, "is no folder here"),
     (None, {"DECODER_TRAINABLE": 3}, "DECODER_TRAINABLE is 3, but this language model has 2 blocks"),
     (None, {"LORA_RANK": 2, "LORA_TARGETS": "c_attn,q_prj"}, "LORA_TARGETS q_prj is no layer"),
+    (None, {"LORA_RANK": 2, "LORA_TARGETS": "lm_head"}, "has its weight in common with another layer"),
+    (resnet, {}, "no causal language model but resnet"),
     (None, {"DECODER_FROZEN_PRECISION": "bf16"}, 'needs PRECISION "bf16"'),
 ]
 

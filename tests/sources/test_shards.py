@@ -22,7 +22,7 @@ from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPict
 from sources.images import find_pictures, load_image
 from sources.pictures import split_pictures
 from sources.prepare import prepare
-from sources.prepared import read_prepared
+from sources.prepared import is_prepared, read_prepared
 from sources.shards.places import expand
 
 
@@ -86,6 +86,30 @@ def test_what_is_there_is_not_written_over(home):
         write_shards.main(["--data-dir", str(home / "data/folder"), "--output", str(home / "shards")])
 
 
+def test_tars_of_others_and_a_folder_called_old_are_left_alone(home, tmp_path):
+    for name in ("mine", "shards.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "backup.tar").write_text("mine")
+    for output, words in (("mine", "holds something else than shards"), ("shards", "is in the way")):
+        with pytest.raises(UserError, match=words):
+            write_shards.main(
+                ["--data-dir", str(home / "data/folder"), "--output", str(tmp_path / output), "--overwrite"]
+            )
+    assert all((tmp_path / name / "backup.tar").read_text() == "mine" for name in ("mine", "shards.old"))
+
+
+def test_preparing_that_failed_is_not_prepared(home, tmp_path):
+    settings = settings_for(tmp_path, SHARDS=str(home / "shards"))
+    made(settings)
+    (settings.data_path / "dataset.json").unlink()  # as it is until all the rest is there
+    assert not is_prepared(settings.data_path)
+    assert len(made(settings).split("train")) == 31
+    with open(settings.data_path / "samples/train.samples", "r+b") as file:
+        file.truncate(5)
+    with pytest.raises(UserError, match="prepare"):
+        read_prepared(settings.data_path)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_shards_give_the_batches_of_their_folder_and_go_on_in_the_middle(home, tmp_path, workers):
     changes = {"NUM_WORKERS": workers}
@@ -103,7 +127,7 @@ def test_shards_give_the_batches_of_their_folder_and_go_on_in_the_middle(home, t
 @pytest.mark.parametrize("grouped", [False, True])
 def test_only_a_few_shards_are_read_at_once(monkeypatch, grouped):
     monkeypatch.setattr(dataset_module, "SHARDS_AT_ONCE", 2)
-    shards = np.arange(60) // 10
+    shards = 4 + np.arange(60) // 10  # after those of another split
     sampler = CaptionBatchSampler(
         np.repeat(np.arange(60), 2), 8, seed=1, grouped=grouped, shuffle=True, shard_numbers=shards
     )
@@ -200,6 +224,7 @@ def test_shards_of_a_server_are_fetched_once_and_a_missing_one_is_one_line(home,
     assert len(fetched) == 3 and fetched == sorted((settings.data_path / "fetched").glob("*.tar"))
     server.shutdown()
     server.server_close()
+    assert len(made(settings).split("train")) == 14  # what was fetched needs no server
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
