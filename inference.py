@@ -120,12 +120,8 @@ def load(checkpoint: str, device: str | None) -> "Captioner | EnsembleCaptioner"
     from basics.devices import pick_device  # torch takes seconds to import: after what can go wrong without it
 
     place = pick_device(device)
-    # timm would import it where it is installed, for a second
-    hidden = sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]  # None hides a module, says importlib
     from captioner.ensemble import load_captioners  # and so does transformers
 
-    if hidden is None:
-        del sys.modules["wandb"]
     return load_captioners(checkpoint, place)
 
 
