@@ -279,9 +279,11 @@ class CaptionBatchSampler(Sampler[list[int]]):
 
     def a_few_shards_at_once(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """The same shuffled pairs, sorted by blocks of SHARDS_AT_ONCE shards that this epoch has drawn."""
-        if self.shard_numbers is None or (count := len(np.unique(self.shard_numbers))) <= SHARDS_AT_ONCE:
+        if self.shard_numbers is None:
             return order
-        shards = np.unique(self.shard_numbers, return_inverse=True)[1]  # numbered within the split
+        named, shards = np.unique(self.shard_numbers, return_inverse=True)  # shards: numbered within the split
+        if (count := len(named)) <= SHARDS_AT_ONCE:
+            return order
         blocks = -(-count // SHARDS_AT_ONCE)
         block = (random.permutation(count) % blocks).astype(np.uint16)  # of each shard; all of about one size
         return order[np.argsort(block[shards[self.image_numbers[order]]], kind="stable")]

@@ -11,6 +11,7 @@ these ends.
 
 import contextlib
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -77,8 +78,8 @@ T = TypeVar("T")
 class Made(Sequence[T]):
     """A sequence whose items are made where they are asked for."""
 
-    def made(self, number: int) -> T:
-        raise NotImplementedError
+    @abstractmethod
+    def made(self, number: int) -> T: ...
 
     @overload
     def __getitem__(self, place: int) -> T: ...
