@@ -180,7 +180,7 @@ def momentum_problems(settings: Values) -> list[str]:
 def data_problems(settings: Values) -> list[str]:
     """Whether the dataset can be found."""
     problems = []
-    prepared = any((settings.data_path / name).exists() for name in ("captions.json", "samples"))
+    prepared = any((settings.data_path / name).exists() for name in ("captions.json", "dataset.json"))
     if settings.RAW_DIR is not None and not Path(settings.RAW_DIR).expanduser().is_dir():
         problems.append(f"RAW_DIR {settings.RAW_DIR} is no folder here")
     if settings.RAW_DIR is None and settings.DATASET in ("flickr8k", "coco", "folder") and not prepared:
