@@ -5,6 +5,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import nn
 
+from sources.source import Share
+
 Number = TypeVar("Number", int, float)
 
 
@@ -32,11 +34,23 @@ class Processes(Protocol):
         """The reason to stop that any process has: all stop at the same step."""
         ...
 
+    @property
+    def here(self) -> Share:
+        """Among the processes of this machine, which share its disks."""
+        ...
+
+    def wait(self) -> None:
+        """Until all processes have come as far."""
+        ...
+
 
 class OneProcess:
     """Training alone."""
 
-    is_main = True
+    is_main, here = True, Share()
+
+    def wait(self) -> None:
+        pass
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
