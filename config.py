@@ -81,6 +81,7 @@ EMA_DECAY = None  # moving average of the weights that is validated and saved, 0
 LABEL_SMOOTHING = 0.0  # share of the target spread over the vocabulary, 0 up to but not including 1
 PRECISION = "auto"  # autocast: "fp32", "bf16", "fp16", or "auto": 16 bits on cuda and mps, fp32 on cpu
 DEVICE = None  # "cpu", "cuda", "cuda:1", "mps"; None takes the best there is
+PARALLEL = "ddp"  # with torchrun: "ddp", each process has the whole model, "fsdp": each a part, for large decoders
 SEED = 42  # seeds weights, order, dropout, augmentation, drawn pictures; hashed splits when first prepared
 
 # --- Self-critical training, after NUM_EPOCHS of cross-entropy ---

@@ -13,7 +13,7 @@
         target_mask           (B, T)        True = real token, False = padding
 
 U images, B captions, T tokens of the longest caption. Order and augmentation are pure functions of seed, epoch and
-position, so a run can continue in the middle of an epoch, whatever the number of workers.
+position, so a run can continue in the middle of an epoch, whatever the number of workers and processes.
 """
 
 from array import array
@@ -36,6 +36,7 @@ from sources.images import load_image
 from sources.pictures import all_pictures
 from sources.prepared import AnyData, Split
 from sources.shards.picture import Picture
+from sources.source import ALL, Share
 from tokenizer import Tokenizer
 
 SHARDS_AT_ONCE = 16  # shards whose pairs are shuffled among one another: 8 GB of those with 500 MB
@@ -238,9 +239,15 @@ def collate_fn(rows: list[Row], pad_id: int) -> Batch:
     return batch if torch.equal(image_index, even) else {**batch, "image_index": image_index}
 
 
+def without_targets(batch: Batch) -> Batch:
+    """The batch as one whose loss is 0, for a process that has no part of the last few pairs of an epoch."""
+    return {**batch, "target_mask": torch.zeros_like(batch["target_mask"])}
+
+
 class CaptionBatchSampler(Sampler[list[int]]):
     """Batches of pair indices; the order depends on seed and epoch alone, and `start_batch` skips what was done.
 
+    Of each batch it gives this process's share; of one that has none for it a pair, as something must be read.
     grouped keeps an image's captions side by side, so that most of a batch shares its images. shard_numbers: the shard
     of each image; of more than SHARDS_AT_ONCE so many are read at a time, as the disk and the network like it.
     """
@@ -254,8 +261,9 @@ class CaptionBatchSampler(Sampler[list[int]]):
         grouped: bool,
         shuffle: bool,
         shard_numbers: np.ndarray | None = None,
+        share: Share = ALL,
     ):
-        self.image_numbers, self.batch_size, self.seed = image_numbers, batch_size, seed
+        self.image_numbers, self.batch_size, self.seed, self.share = image_numbers, batch_size, seed, share
         self.grouped, self.shuffle, self.shard_numbers = grouped, shuffle, shard_numbers
         self.epoch = self.start_batch = 0
 
@@ -265,7 +273,18 @@ class CaptionBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order()
         starts = range(self.start_batch * self.batch_size, len(order), self.batch_size)
-        return (order[start : start + self.batch_size].tolist() for start in starts)
+        batches = (order[start : start + self.batch_size] for start in starts)
+        return (
+            (batch[self.part(len(batch))] if self.has_part(len(batch)) else batch[:1]).tolist() for batch in batches
+        )
+
+    def part(self, size: int) -> slice:
+        """Which pairs of a batch of this size are this process's: neighbours, which may share an image."""
+        return slice(*(size * (self.share.index + after) // self.share.count for after in (0, 1)))
+
+    def has_part(self, size: int) -> bool:
+        part = self.part(size)
+        return part.start < part.stop
 
     def order(self) -> np.ndarray:
         pairs = np.arange(len(self.image_numbers))
@@ -290,9 +309,11 @@ class CaptionBatchSampler(Sampler[list[int]]):
 
 
 class PairLoader:
-    """A Source of image-caption pairs, BATCH_SIZE at a time."""
+    """A Source of image-caption pairs, BATCH_SIZE at a time over all processes."""
 
-    def __init__(self, dataset: ImageTextDataset, settings: Settings, pad_id: int, *, shuffle: bool):
+    def __init__(
+        self, dataset: ImageTextDataset, settings: Settings, pad_id: int, *, shuffle: bool, share: Share = ALL
+    ):
         self.dataset, self.batch_size = dataset, settings.BATCH_SIZE
         self.sampler = CaptionBatchSampler(
             dataset.image_numbers,
@@ -301,6 +322,7 @@ class PairLoader:
             grouped=settings.GROUP_CAPTIONS,
             shuffle=shuffle,
             shard_numbers=dataset.pictures.source.shard_numbers,
+            share=share,
         )
         self.loader = DataLoader(
             dataset,
@@ -320,4 +342,10 @@ class PairLoader:
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         self.dataset.epoch = self.sampler.epoch = epoch
         self.sampler.start_batch = start
-        return iter(self.loader)
+        return self.shares(iter(self.loader), self.num_examples - start * self.batch_size)
+
+    def shares(self, batches: Iterator[Batch], left: int) -> Iterator[Batch]:
+        """The batches as they are read, of so many pairs over all processes."""
+        for batch in batches:
+            yield batch if self.sampler.has_part(min(left, self.batch_size)) else without_targets(batch)
+            left -= self.batch_size

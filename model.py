@@ -18,7 +18,7 @@ from basics.settings import Settings
 from networks.decoder import Decoder, DecoderCache
 from networks.decoders import find_decoder
 from networks.encoder import ImageProcessor, VisionEncoder, token_shape
-from networks.parameters import ParameterGroup, TrainableModel, merged, parameter_groups
+from networks.parameters import ParameterGroup, TrainableModel, blocks_of, merged, parameter_groups
 from tokenizer import Tokenizer
 
 
@@ -33,6 +33,7 @@ class ImageToTextModel(TrainableModel):
     projection: nn.Sequential
     decoder: Decoder[Any]
     training_only: nn.ModuleDict
+    entries = ("encode", "start", "decode")
 
     def __init__(
         self,
@@ -98,6 +99,9 @@ class ImageToTextModel(TrainableModel):
         """All that trains, each parameter once: the encoder, and the decoder with the projection before it."""
         before, beside = (parameter_groups("decoder", part) for part in (self.projection, self.training_only))
         return merged([*before, *self.decoder.parameter_groups(), *beside, *parameter_groups("encoder", self.encoder)])
+
+    def parts_that_run_alone(self) -> list[nn.Module]:
+        return [*blocks_of(self.encoder), *self.decoder.parts_that_run_alone()]
 
     @classmethod
     def from_pretrained(cls, path_or_repo_id: str) -> "ImageToTextModel":

@@ -24,7 +24,6 @@ import torch
 from basics.checkpoint_file import STEP_FILE, numbered
 from basics.devices import Batch, autocast, to_device
 from basics.errors import UserError, run_script
-from basics.locks import locked
 from basics.setting_effects import without_effect
 from basics.settings import Settings, help_text, settings_and_given
 from losses.criterion import Criterion
@@ -32,9 +31,10 @@ from publishing.hub_upload import NoUpload, make_uploader
 from sources.source import Source
 from tasks.registry import build_task
 from training.checkpoint import check_room, restore, save_checkpoint
-from training.processes import OneProcess
+from training.joining import joined
+from training.processes import Processes
 from training.reporting import advance, epoch_bar, report_end, report_epoch, report_utilisation
-from training.resume import Resumed, check_folder, find_resumed, run_folder, settings_for_resume
+from training.resume import Resumed, after_restart, find_resumed, run_folder, run_of, settings_for_resume
 from training.run import Run, Validation, start_run
 from training.stopping import Stopped, StopSignal
 from training.tracking import Tracker, setup_wandb
@@ -56,10 +56,11 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: Tracker, stop: Stop
         # forward and backward: the mean over all targets of the window, whatever its batches hold
         num_targets = processes.sum(sum(criterion.count(batch) for batch in window))
         loss_sum = 0.0
-        for batch in window:
+        for batch in processes.each(run.parallel_model, window):
             with autocast(run.device, run.dtype):
                 loss, _ = criterion(run.parallel_model, to_device(batch, run.device))
-            run.scaler.scale(loss / num_targets).backward()
+            # times the processes, over which gradients are averaged
+            run.scaler.scale(loss * processes.share.count / num_targets).backward()
             loss_sum += loss.item()
         loss_sum = processes.sum(loss_sum)
 
@@ -175,30 +176,33 @@ def main(argv: list[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(help_text(USAGE))
         return 0
-    settings, given = settings_and_given(argv)
-    for line in without_effect(settings, given):
-        print(f"note         {line}")
-    resumed = find_resumed(settings)
-    if resumed:
-        settings = settings_for_resume(settings, resumed)
-    folder = run_folder(settings, resumed)
-    with locked(folder / "run.lock", otherwise="take another --run-name, or wait for its end"):
-        check_folder(folder, resumed)
-        train(settings, folder, resumed, argv)
+    with joined() as processes:
+        settings, given = settings_and_given(argv)
+        for line in without_effect(settings, given):
+            print(f"note         {line}")
+        resumed = find_resumed(after_restart(settings))
+        if resumed:
+            settings = settings_for_resume(settings, resumed)
+        folder = processes.from_main(run_folder(settings, resumed))
+        with run_of(folder, resumed, processes):
+            train(settings, folder, resumed, processes, argv)
     return 0
 
 
-def train(settings: Settings, folder: Path, resumed: Resumed | None, argv: list[str]) -> None:
+def train(settings: Settings, folder: Path, resumed: Resumed | None, processes: Processes, argv: list[str]) -> None:
     """A run from its start, or from where the checkpoint left off, to its end or a stop signal."""
-    task = build_task(settings, resumed)  # source, tokenizer, model, loaders
-    run = start_run(task, folder, OneProcess())
+    task = build_task(settings, resumed, processes)  # source, tokenizer, model, loaders
+    run = start_run(task, folder, processes)
     if resumed:
         restore(run, resumed)
     check_room(run)
 
-    uploader = make_uploader(settings)
+    uploader = make_uploader(settings) if processes.is_main else NoUpload()
     try:
-        with setup_wandb(run.settings, folder) as tracker, StopSignal(run.processes) as stop:
+        with (
+            setup_wandb(run.settings, folder) if processes.is_main else Tracker() as tracker,
+            StopSignal(run.processes) as stop,
+        ):
             before = run.progress.epoch  # epochs that another process, perhaps on another machine, has trained
             fit(run, tracker, uploader, stop)
         next_command = task.finish(run)

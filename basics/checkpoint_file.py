@@ -37,6 +37,13 @@ PROGRESS = {
     "validations_since_best": COUNT,
     "history": [{"epoch": COUNT, "train_loss": AMOUNT, "val_loss": AMOUNT, "examples_per_second?": AMOUNT}],
 }
+RNG = {
+    "torch": torch.Tensor,
+    "cuda": [torch.Tensor],
+    "mps?": (None, torch.Tensor),
+    "numpy": [(str, torch.Tensor, float)],
+    "python": [(None, float, [Number(int, 0, 2**32)])],
+}
 PATTERN = {
     "epoch": COUNT,
     "global_step": COUNT,
@@ -47,13 +54,8 @@ PATTERN = {
     "average": {"steps": COUNT, "values": TENSORS},
     "best_val_loss": float,
     "config": {"NUM_EPOCHS": Number(int, 1, 2**53)},
-    "rng": {
-        "torch": torch.Tensor,
-        "cuda": [torch.Tensor],
-        "mps?": (None, torch.Tensor),
-        "numpy": [(str, torch.Tensor, float)],
-        "python": [(None, float, [Number(int, 0, 2**32)])],
-    },
+    "rng": RNG,
+    "rng_of_others?": [RNG],
     "progress": PROGRESS,
     "tokenizer?": dict,
     "architecture?": dict,

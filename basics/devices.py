@@ -5,16 +5,24 @@ import contextlib
 import torch
 
 from basics.errors import UserError
+from basics.launched import launched
 from basics.settings import Settings
 
 Batch = dict[str, torch.Tensor]  # what a Source gives and a Criterion takes, tensors by name
 
 
 def pick_device(name: str | None) -> torch.device:
-    """The device of that name, or the best there is. Raises UserError when it is not there."""
+    """The device of that name, or the best there is; of several processes each has a GPU of its own.
+
+    Raises UserError when it is not there.
+    """
+    launch = launched()
     here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if name is None:
-        return torch.device(next(kind for kind, count in here.items() if count))
+    if launch.several:
+        here["mps"] = 0  # which no library exchanges gradients for
+    name = name or next(kind for kind, count in here.items() if count)
+    if name == "cuda" and launch.several:
+        name = f"cuda:{launch.index_here}"
     kind, _, index = name.partition(":")
     if kind not in here or not (index or "0").isdigit() or int(index or 0) >= here[kind]:
         there = ", ".join(f"{count} {kind}" for kind, count in here.items() if count)

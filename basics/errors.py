@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from basics import starting
+from basics.launched import launched
 from basics.paths import shown
 
 LONGEST = 300  # characters of another's error within a message of ours
@@ -29,6 +30,13 @@ class UserError(Exception):
 
     def __init__(self, text: str):
         super().__init__("\n".join(map(shown, text.split("\n"))))
+
+
+class SaidElsewhere(UserError):
+    """What another process of the same run tells the user; this one ends without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("told by another process")
 
 
 def run_script(main: Callable[[list[str]], int | None]) -> None:
@@ -51,8 +59,11 @@ def exit_status(main: Callable[[list[str]], int | None], argv: list[str], debug:
         finally:
             sys.stdout.flush()  # here, as at Python's own end a closed pipe is a complaint
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if launched().speaks:
+            print("interrupted", file=sys.stderr)
         return 130
+    except SaidElsewhere:
+        return 1
     except BrokenPipeError:
         if debug:
             traceback.print_exc()

@@ -6,6 +6,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from basics.launched import launched
+
 OF_A_LOG = 30  # seconds
 
 
@@ -17,7 +19,8 @@ def progress_bar(
     interval: seconds between updates on a terminal.
     """
     quiet = interval if sys.stderr.isatty() else OF_A_LOG
-    return tqdm(items, desc=desc, unit=unit, mininterval=quiet, delay=quiet, leave=False, dynamic_ncols=True, **options)
+    options |= {"mininterval": quiet, "delay": quiet, "disable": not launched().speaks}
+    return tqdm(items, desc=desc, unit=unit, leave=False, dynamic_ncols=True, **options)
 
 
 def say_beside_bar(text: str, file: TextIO) -> None:

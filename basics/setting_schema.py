@@ -104,6 +104,7 @@ SCHEMA: dict[str, Setting] = {
     "LABEL_SMOOTHING": Setting(float, at_least=0, below=1),
     "PRECISION": Setting(Literal["auto", "fp32", "bf16", "fp16"]),
     "DEVICE": Setting(str | None),
+    "PARALLEL": Setting(Literal["ddp", "fsdp"]),
     "SEED": Setting(int, at_least=0),
     # Self-critical training, after NUM_EPOCHS of cross-entropy
     "SCST_EPOCHS": Setting(int, at_least=0),

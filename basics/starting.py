@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from basics.launched import launched
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 1.0  # seconds until a terminal is told
 WAITING = "loading PyTorch ..."
@@ -18,7 +20,8 @@ WAITING = "loading PyTorch ..."
 
 def leave(number: int, frame: FrameType | None) -> None:
     """At once: in the middle of an import KeyboardInterrupt may be swallowed, or end in a page of others' frames."""
-    os.write(2, b"\ninterrupted\n")
+    if launched().speaks:
+        os.write(2, b"\ninterrupted\n")
     os._exit(130)
 
 
@@ -43,5 +46,5 @@ timer.daemon = True
 if is_script:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started it wants no Ctrl-C
         signal.signal(signal.SIGINT, leave)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and launched().speaks:
         timer.start()

@@ -38,6 +38,7 @@ from sources.prepared import PreparedData, is_prepared, read_prepared
 from tasks.registry import TASKS
 from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor
+from training.processes import Processes
 from training.reporting import print_device
 from training.resume import Resumed
 from training.run import Run, Validation
@@ -144,10 +145,13 @@ class GitTeaching:
         return Validation(summary=f"{nats:.3f} nats a caption")
 
     def save_best(self, run: Run, record: dict) -> None:
-        save_git(self.git, self.output)
+        if run.processes.is_main:
+            save_git(self.git, self.output)
 
     def finish(self, run: Run) -> str:
         """Caption the validation pictures with the best weights."""
+        if not run.processes.is_main:
+            return ""
         best, dataset = load_git(self.output, self.device), self.val.dataset
         found = caption_split(best, dataset, self.settings, self.device, self.dtype)
         scores = score_captions(found, dataset.references).mean
@@ -160,7 +164,9 @@ class GitTeaching:
         return f"python train.py --preset flickr8k-distill --raw-dir PATH --teacher-model-name {self.output}"
 
 
-def build_teaching(arguments: argparse.Namespace, settings: Settings, resumed: Resumed | None) -> GitTeaching:
+def build_teaching(
+    arguments: argparse.Namespace, settings: Settings, resumed: Resumed | None, processes: Processes
+) -> GitTeaching:
     """As tasks.registry wants it, with the arguments bound."""
     data_dir = Path(arguments.data_dir)  # any folder, not only those that DATASET names
     settings = settings.replace(DATA_DIR=str(data_dir.parent), DATASET=data_dir.name)
@@ -191,7 +197,8 @@ def build_teaching(arguments: argparse.Namespace, settings: Settings, resumed: R
         pictures = SplitPictures(data, split, image_processor, settings)
         features = cached_features(encoder, pictures, settings, device, dtype)
         dataset = ImageTextDataset(pictures, wordpieces(tokenizer), settings, features=features, mixed_in=captions)
-        loaders.append(PairLoader(dataset, settings, tokenizer.pad_token_id, shuffle=split == "train"))
+        loader = PairLoader(dataset, settings, tokenizer.pad_token_id, shuffle=split == "train", share=processes.share)
+        loaders.append(loader)
     return GitTeaching(settings, device, dtype, git, model, *loaders, Path(arguments.output), {})
 
 

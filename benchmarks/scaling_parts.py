@@ -96,8 +96,9 @@ def train(folder: Path, steps: int) -> dict:
     loader = PairLoader(dataset, settings, vocabulary.pad_id, shuffle=True)
     captioner = Captioner(model, vocabulary, image_processor, {})
     ingredients = Ingredients(settings, model, vocabulary, loader)
-    task = Captioning(settings, device, pick_precision(settings, device), captioner, ingredients, loader, {}, {})
-    run = start_run(task, folder, OneProcess())
+    dtype, alone = pick_precision(settings, device), OneProcess()
+    task = Captioning(settings, device, dtype, captioner, ingredients, loader, {}, {}, alone)
+    run = start_run(task, folder, alone)
     batches = -(-loader.num_examples // loader.batch_size)
     if steps > batches:
         raise UserError(f"the dataset makes an epoch of {batches} steps, --steps is {steps}")

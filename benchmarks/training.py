@@ -99,7 +99,7 @@ class Ours:
     """A run of train.py that takes as many steps as it is told to."""
 
     def __init__(self, settings: Settings, folder: Path):
-        self.run = start_run(build_task(settings, None), folder, OneProcess())
+        self.run = start_run(build_task(settings, None, OneProcess()), folder, OneProcess())
         self.source = self.run.task.train
         self.dataset, self.num_batches = self.source.dataset, -(-self.source.num_examples // self.source.batch_size)
 

@@ -6,7 +6,7 @@ Shapes: U images, B captions, S image tokens, T caption tokens, C width of the d
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from basics.settings import Settings
 from networks.parameters import ParameterGroup
@@ -124,4 +124,8 @@ class Decoder(Protocol[C]):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Its trainable parameters, each once."""
+        ...
+
+    def parts_that_run_alone(self) -> list[nn.Module]:
+        """Modules whose parameters are used in their own forward() alone, large ones, the inner ones first."""
         ...

@@ -28,7 +28,7 @@ from networks.causal_lm import load_language_model, make_language_model, read_la
 from networks.decoder import Sizes, Vocabulary
 from networks.encoder import set_mode
 from networks.language_tokenizer import LanguageTokenizer, load_language_tokenizer
-from networks.parameters import ParameterGroup, train_last_blocks
+from networks.parameters import ParameterGroup, blocks_of, train_last_blocks
 
 WEIGHT, TRAINED = 4, 12  # bytes of a parameter in memory, and of its gradient and two moments beside it
 
@@ -305,6 +305,9 @@ class LanguageModelDecoder(nn.Module):
     def teach(self, tokens: Tensor, mask: Tensor, cache: LanguageCache) -> Tensor:
         """Whole captions (B, T) -> logits (N, V) of the N places where mask (B, T) holds, in their order."""
         return self.read(tokens, cache, logits_to_keep=mask)[0]
+
+    def parts_that_run_alone(self) -> list[nn.Module]:
+        return [*blocks_of(self.lm)]
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Matrices are decayed, but not those that embed tokens or positions."""

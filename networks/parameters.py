@@ -18,10 +18,19 @@ class ParameterGroup:
 
 
 class TrainableModel(nn.Module):
-    """A model that says itself which of its parameters train, and as which part."""
+    """A model that says itself which of its parameters train, and as which part; and how it may be sharded.
+
+    entries: its methods beside forward() that others call.
+    """
+
+    entries: tuple[str, ...] = ()
 
     def parameter_groups(self) -> list[ParameterGroup]:
         raise NotImplementedError
+
+    def parts_that_run_alone(self) -> list[nn.Module]:
+        """Modules whose parameters are used in their own forward() alone, large ones, the inner ones first."""
+        return []
 
 
 def parameter_groups(part: str, module: nn.Module) -> list[ParameterGroup]:

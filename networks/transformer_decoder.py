@@ -239,3 +239,7 @@ class TransformerDecoder(nn.Module):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return parameter_groups("decoder", self)
+
+    def parts_that_run_alone(self) -> list[nn.Module]:
+        """The keys and values of pictures are made before the layers run."""
+        return [*(layer.cross_attention.key_value for layer in self.layers), *self.layers]

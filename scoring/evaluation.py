@@ -1,7 +1,8 @@
 """A split's pictures captioned and scored, with a signature that says when two numbers may be compared.
 
 evaluation = evaluate_files(captioner, pictures, options, precision, batch_size)    # each picture is decoded once
-evaluation = evaluate_pixels(captioner, read, pictures, options, precision, path)   # read(numbers) -> pixels
+captions = caption_pixels(captioner, read, numbers, options, precision)             # read(numbers) -> pixels
+evaluation = score_evaluation(captions, pictures, options, precision, path)
 evaluation.table["CIDEr-D"]                      # {"score": ..., "low": ..., "high": ...}
 json_text(evaluation_record(evaluation))         # every caption with its own scores
 """
@@ -64,18 +65,16 @@ def evaluate_files(
     return score_evaluation(captions, pictures, options, precision, captioner.path)
 
 
-def evaluate_pixels(
+def caption_pixels(
     captioner: Captioner,
     read: Callable[[list[int]], Tensor],
-    pictures: Pictures,
+    numbers: list[int],
     options: DecodingOptions,
     precision: torch.dtype,
-    checkpoint: str,
-) -> Evaluation:
-    """The same where pixels are prepared already: read(numbers) gives those of pictures by number."""
+) -> list[Captioned]:
+    """Captions as evaluate_files() has them, where read(numbers) gives prepared pixels of pictures by number."""
     with autocast(captioner.device, precision):
-        captions = caption_all(captioner, read, list(range(len(pictures.paths))), options, BATCH)
-    return score_evaluation(captions, pictures, options, precision, checkpoint)
+        return caption_all(captioner, read, numbers, options, BATCH)
 
 
 def caption_all(

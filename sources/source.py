@@ -15,13 +15,17 @@ class Share:
     count: int = 1
 
 
+ALL = Share()
+
+
 class Source(Protocol):
     """The examples of one split, in an order that depends on seed and epoch alone.
 
-    So a position in an epoch is the number of batches read, whatever the number of workers, and a run can go on there.
+    So a position in an epoch is the number of batches read, whatever the number of workers and of processes, each of
+    which reads its share of every batch, and a run can go on there.
     """
 
-    batch_size: int  # examples of all batches but the last
+    batch_size: int  # examples of all batches but the last, over all processes
 
     @property
     def num_examples(self) -> int:
@@ -29,5 +33,5 @@ class Source(Protocol):
         ...
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch after the first `start`."""
+        """This process's shares of an epoch's batches after the first `start`; as many as there are batches."""
         ...

@@ -41,7 +41,7 @@ from networks.encoder import ImageProcessor, describe_encoder
 from networks.encoders import load_encoder
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
-from scoring.evaluation import caption_all, evaluate_pixels, evaluation_record
+from scoring.evaluation import caption_all, caption_pixels, evaluation_record, score_evaluation
 from scoring.evaluation_report import format_evaluation
 from scoring.metrics import score_captions
 from sources.pictures import Pictures, spread
@@ -52,6 +52,7 @@ from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
 from tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
 from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor, warmup_steps
+from training.processes import Processes, main_first
 from training.reporting import print_device
 from training.resume import Resumed, keep_architecture
 from training.run import Run, Validation, steps_per_epoch
@@ -70,6 +71,7 @@ class Captioning:
     val: PairLoader
     parts: dict
     findings: dict[str, float]  # of examining the teacher, empty without one
+    processes: Processes
 
     val_criterion = CaptionLoss()
 
@@ -120,8 +122,12 @@ class Captioning:
 
     def greedy_captions(self, numbers: list[int], read: Callable[[list[int]], Tensor]) -> dict[int, Captioned]:
         options, size = DecodingOptions(self.settings.MAX_SEQ_LEN), self.settings.BATCH_SIZE
+
+        def caption(part: list[int]) -> list[Captioned]:
+            return caption_all(self.captioner, read, part, options, size)
+
         with autocast(self.device, self.dtype):
-            return dict(zip(numbers, caption_all(self.captioner, read, numbers, options, size)))
+            return dict(zip(numbers, self.processes.shared_out(numbers, caption)))
 
     def say_start(self) -> None:
         """What a captioner scores as it comes: fine-tuning may lose what it knows."""
@@ -134,9 +140,21 @@ class Captioning:
 
     def save_best(self, run: Run, record: dict) -> None:
         merged = self.settings.LORA_RANK > 0 and self.settings.LORA_MERGE
-        captioner = without_adapters(self.captioner) if merged else self.captioner
+        captioner = self.whole_captioner()
+        if not self.processes.is_main:
+            return
+        captioner = without_adapters(captioner) if merged else captioner
         card = model_card(captioner.model, self.settings, record)
         save_captioner(captioner, run.best, record["epoch"], {"README.md": card})
+
+    def whole_captioner(self) -> Captioner:
+        """As it is now, in one piece, in the main process: a copy where processes share its weights out."""
+        weights, own = self.model.state_dict(), self.captioner
+        gathered = self.processes.whole(weights)
+        if gathered is weights or not self.processes.is_main:
+            return own
+        state = {"model_state_dict": gathered, "average": {"values": {}}, "config": own.config["settings"], "epoch": 0}
+        return captioner_from_checkpoint({**self.parts, **state}, Path("the sharded model"))
 
     def finish(self, run: Run) -> str:
         """Score best/ on the validation split as evaluate.py does, complete its card."""
@@ -148,7 +166,13 @@ class Captioning:
         def read(numbers: list[int]) -> Tensor:
             return dataset.pictures.read(numbers, [0] * len(numbers))  # not cached features, which are rounded
 
-        evaluation = evaluate_pixels(captioner, read, pictures, options, self.dtype, str(best))
+        def caption(numbers: list[int]) -> list[Captioned]:
+            return caption_pixels(captioner, read, numbers, options, self.dtype)
+
+        captions = self.processes.shared_out(range(len(pictures.paths)), caption)
+        if not self.processes.is_main:
+            return ""
+        evaluation = score_evaluation(captions, pictures, options, self.dtype, str(best))
         results = evaluation_record(evaluation)
         write_atomically(run.folder / "evaluation.json", json_text(results))
         record = run.progress.history[run.progress.best_epoch - 1]
@@ -160,7 +184,7 @@ class Captioning:
         return f"python inference.py {shlex.join([str(pictures.paths[0]), '--checkpoint', str(best)])}"
 
 
-def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
+def build_captioning(settings: Settings, resumed: Resumed | None, processes: Processes) -> Captioning:
     """Source, tokenizer, model and loaders, as the settings and a checkpoint say. Raises UserError."""
     check_loss(settings)
     decoder = find_decoder(settings.DECODER)
@@ -175,7 +199,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
 
     stored = resumed.checkpoint if resumed else {}
     choose = partial(choose_tokenizer, settings, origin, teacher, stored=stored.get("tokenizer"))
-    with preparing(settings):
+    with main_first(processes), preparing(settings):
         data = prepare(settings, choose)
         tokenizer = choose(data.captions_of("train"))
     settings = with_epochs(settings, len(data.split("train")))
@@ -185,7 +209,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
     print_device(device, dtype)
     config = captioner_config(model, tokenizer, settings.to_dict(), epoch=0)
     captioner = Captioner(model, tokenizer, image_processor, config)
-    ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype)
+    ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype, processes)
     say_validation(settings, len(val.dataset.pictures))
     say_long_warm_up(settings, settings.NUM_EPOCHS * steps_per_epoch(ingredients.train, settings))
     parts = {
@@ -193,7 +217,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None) -> Captioning:
         "architecture": model.architecture,
         "encoder_files": describe_encoder(model.encoder, image_processor),
     }
-    task = Captioning(settings, device, dtype, captioner, ingredients, val, parts, findings)
+    task = Captioning(settings, device, dtype, captioner, ingredients, val, parts, findings, processes)
     if origin and not resumed:
         task.say_start()
     return task
@@ -295,6 +319,7 @@ def build_loaders(
     settings: Settings,
     device: torch.device,
     dtype: torch.dtype,
+    processes: Processes,
 ) -> tuple[Ingredients, PairLoader, dict[str, float]]:
     """Training pairs with all that criteria need beside them, validation pairs, and what is known of the teacher."""
     model, tokenizer = captioner.model, captioner.tokenizer
@@ -304,17 +329,20 @@ def build_loaders(
         for pictures in (train, val)
     ]
     taught = teacher if settings.DISTILL == "teacher" else None  # else it only lends its vocabulary
-    work = TeacherWork(taught, train, val, tokenizer, settings, dtype) if taught else None
-    captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
-    train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)
-    val_set = ImageTextDataset(val, tokenizer, settings, features=features[1])
-    soft_targets, findings = work.soft_targets(train_set, val_set) if work and settings.DISTILL_ALPHA else (None, {})
+    with main_first(processes):
+        work = TeacherWork(taught, train, val, tokenizer, settings, dtype) if taught else None
+        captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
+        train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)
+        val_set = ImageTextDataset(val, tokenizer, settings, features=features[1])
+        asked = work is not None and settings.DISTILL_ALPHA > 0
+        soft_targets, findings = work.soft_targets(train_set, val_set) if work and asked else (None, {})
     ingredients = Ingredients(
         settings,
         model,
         tokenizer,
-        PairLoader(train_set, settings, tokenizer.pad_id, shuffle=True),
+        PairLoader(train_set, settings, tokenizer.pad_id, shuffle=True, share=processes.share),
         soft_targets,
         taught.loaded if taught and settings.DISTILL_FEATURES else None,
     )
-    return ingredients, PairLoader(val_set, settings, tokenizer.pad_id, shuffle=False), findings
+    val_loader = PairLoader(val_set, settings, tokenizer.pad_id, shuffle=False, share=processes.share)
+    return ingredients, val_loader, findings

@@ -4,8 +4,8 @@
     restore(run, find_resumed(settings))        # weights, optimizer, schedule, RNG and data position, bit for bit
 
 Keys: epoch, global_step, model_state_dict, optimizer_state_dict, scheduler_state_dict, scaler, average, best_val_loss,
-config, tokenizer, architecture, encoder_files, rng, progress (data position and history among it). Files are read with
-weights_only=True, so a pickle that would run code is refused.
+config, tokenizer, architecture, encoder_files, rng, rng_of_others (of all processes but the first), progress (data
+position and history among it). Files are read with weights_only=True, so a pickle that would run code is refused.
 """
 
 import random
@@ -24,26 +24,29 @@ from basics.stored import COUNT, check, json_of
 from networks.rebuild import check_stored
 from training.optimizer import restore_optimizer
 from training.resume import Resumed
-from training.run import Run
+from training.run import Run, seed_apart
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of Adam, shaped as their parameter
 MT_SIZE = 624  # numbers in the state of a Mersenne Twister
 
 
 def make_checkpoint(run: Run) -> dict:
-    """Everything that continuing the run exactly takes."""
-    progress = run.progress.to_dict()
+    """Everything that continuing the run exactly takes; of several processes the main one has it whole."""
+    progress, whole = run.progress.to_dict(), run.processes.whole
+    rng, *others = run.processes.gather(rng_state())
     return {
         "epoch": progress["epoch"],
         "global_step": progress["global_step"],
-        "model_state_dict": run.model.state_dict(),
-        "optimizer_state_dict": run.optimizer.state_dict(),
+        "model_state_dict": whole(run.model.state_dict()),
+        "optimizer_state_dict": whole(run.optimizer.state_dict()),
         "scheduler_state_dict": run.scheduler.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "average": run.average.state_dict(),
+        "average": whole(run.average.state_dict()),
         "best_val_loss": progress["best_val_loss"],
         "config": run.settings.to_dict(),
         **run.task.parts,
-        "rng": rng_state(),
+        "rng": rng,
+        "rng_of_others": others,
         "progress": progress,
         "torch_version": torch.__version__.split("+")[0],
     }
@@ -112,7 +115,7 @@ def restore(run: Run, resumed: Resumed) -> None:
         restore_state(run, checkpoint)
     except Exception as error:  # torch, numpy and random each raise what they like
         raise UserError(f"{path} does not fit the model of these settings: {reason_of(error)}") from error
-    if run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
+    if run.processes.is_main and run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
         bring_best(run, path.parent / "best")
 
 
@@ -121,16 +124,42 @@ def restore_state(run: Run, checkpoint: dict) -> None:
     progress = checkpoint["progress"]
     if len(progress["history"]) != progress["epoch"] or progress["best_epoch"] > progress["epoch"]:
         raise ValueError(f"it has records of {len(progress['history'])} epochs after {progress['epoch']}")
-    for name, tensor in checkpoint["model_state_dict"].items():
+    weights, optimizer, average = (checkpoint[name] for name in ("model_state_dict", "optimizer_state_dict", "average"))
+    for name, tensor in [*weights.items(), *moments(optimizer)]:
         check_stored(name, tensor)
-    run.model.load_state_dict(checkpoint["model_state_dict"])
-    restore_optimizer(
-        run.optimizer, run.scheduler, checkpoint["optimizer_state_dict"], checkpoint["scheduler_state_dict"]
-    )
-    run.average.load_state_dict(checkpoint["average"])
+    run.model.load_state_dict(placed(run, weights, run.model.state_dict()))
+    restore_optimizer(run.optimizer, run.scheduler, placed_moments(run, optimizer), checkpoint["scheduler_state_dict"])
+    run.average.load_state_dict({**average, "values": placed(run, average["values"], run.average.values)})
     run.scaler.load_state_dict(checkpoint["scaler"])
     run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
-    restore_rng(checkpoint["rng"])
+    states = [checkpoint["rng"], *checkpoint.get("rng_of_others", [])]
+    if len(states) == run.processes.share.count:
+        restore_rng(states[run.processes.share.index])
+    else:  # no longer the same processes
+        restore_rng(states[0])
+        seed_apart(run, progress["global_step"])
+
+
+def placed(run: Run, tensors: dict, like: dict) -> dict:
+    """What this process keeps of whole tensors, by name."""
+    return {n: run.processes.placed(tensor, like[n]) if n in like else tensor for n, tensor in tensors.items()}
+
+
+def placed_moments(run: Run, state: dict) -> dict:
+    """The same of an optimizer's state dict, whose tensors have the numbers of their parameters."""
+    own = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    like = dict(zip((number for group in state["param_groups"] for number in group["params"]), own))
+    parts = {n: placed(run, values, dict.fromkeys(MOMENTS, like.get(n))) for n, values in state["state"].items()}
+    return {**state, "state": parts}
+
+
+def moments(state: dict) -> list[tuple[str, torch.Tensor]]:
+    return [
+        (f"the optimizer's {name}", value)
+        for values in state["state"].values()
+        for name, value in values.items()
+        if isinstance(value, torch.Tensor)
+    ]
 
 
 def bring_best(run: Run, best: Path) -> None:

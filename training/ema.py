@@ -42,8 +42,10 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
-        for name, parameter in self.trained(model).items():
-            parameter.data, self.values[name] = self.values[name], parameter.data
+        for name, parameter in self.trained(model).items():  # by copies: FSDP reads its parts where they are
+            value = parameter.clone()
+            parameter.copy_(self.values[name])
+            self.values[name].copy_(value)
 
     @torch.no_grad()
     def restart(self, model: nn.Module) -> None:

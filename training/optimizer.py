@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from basics.settings import Settings
 from networks.parameters import ParameterGroup
-from networks.rebuild import check_stored
 
 Schedule = Callable[[int, int], float]  # optimizer step, steps of an epoch -> share of the peak learning rate
 
@@ -75,4 +74,3 @@ def check_moments(optimizer: torch.optim.Optimizer) -> None:
             found = state.get(name) if isinstance(state, dict) else None
             if not isinstance(found, torch.Tensor) or (found.shape, found.dtype) != (expected.shape, expected.dtype):
                 raise ValueError(f"the optimizer's {name} is not that of its parameter")
-            check_stored(f"the optimizer's {name}", found.cpu())

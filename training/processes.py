@@ -1,29 +1,53 @@
-"""The door to several processes that train one model together."""
+"""The door to several processes that train one model together; joining.py says which there are."""
 
-from typing import Protocol, TypeVar
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sources.source import Share
+from basics.devices import Batch
+from basics.settings import Settings
+from networks.parameters import TrainableModel
+from sources.source import ALL, Share
 
 Number = TypeVar("Number", int, float)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Processes(Protocol):
-    """What the loop asks of the other processes; one process is the trivial case, so the loop has no branch for it."""
+    """What a run asks of the other processes; one process is the trivial case, so the loop has no branch for it.
+
+    All processes call a method where one does, in the same order, except where its line says otherwise.
+    """
+
+    @property
+    def share(self) -> Share:
+        """Which of all processes this is; asked by any."""
+        ...
+
+    @property
+    def here(self) -> Share:
+        """The same among the processes of this machine, which share its disks."""
+        ...
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that speaks and writes."""
+        """Whether this is the one that speaks and writes; asked by any."""
         ...
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as criteria call it, whose backward pass sums the gradients of all processes."""
+    def wrap(self, model: TrainableModel, settings: Settings) -> nn.Module:
+        """The model as criteria call it, whose backward pass averages the gradients of all processes."""
+        ...
+
+    def each(self, model: nn.Module, window: Sequence[Batch]) -> Iterator[Batch]:
+        """The batches of an optimizer step for the wrapped model, which exchanges gradients with the last one's."""
         ...
 
     def sum(self, value: Number) -> Number:
-        """Over all processes, which all call it."""
+        """Over all processes."""
         ...
 
     def clip(self, model: nn.Module, limit: float) -> float:
@@ -34,33 +58,81 @@ class Processes(Protocol):
         """The reason to stop that any process has: all stop at the same step."""
         ...
 
-    @property
-    def here(self) -> Share:
-        """Among the processes of this machine, which share its disks."""
-        ...
-
     def wait(self) -> None:
         """Until all processes have come as far."""
+        ...
+
+    def gather(self, value: Item) -> list[Item]:
+        """The value of each process, on all of them."""
+        ...
+
+    def from_main(self, value: Item) -> Item:
+        """The main process's value."""
+        ...
+
+    def shared_out(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
+        """work(part of the items) -> a result each, done by all processes -> the results of all items, in order."""
+        ...
+
+    def whole(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state dict whose tensors are whole, in the main process; others may lack those that are sharded."""
+        ...
+
+    def placed(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """A whole tensor as this process keeps `like`, perhaps a part of it; by any."""
         ...
 
 
 class OneProcess:
     """Training alone."""
 
-    is_main, here = True, Share()
+    share = here = ALL
+    is_main = True
 
-    def wait(self) -> None:
-        pass
-
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: TrainableModel, settings: Settings) -> nn.Module:
         return model
+
+    def each(self, model: nn.Module, window: Sequence[Batch]) -> Iterator[Batch]:
+        return iter(window)
 
     def sum(self, value: Number) -> Number:
         return value
 
     def clip(self, model: nn.Module, limit: float) -> float:
-        with_gradient = [parameter for parameter in model.parameters() if parameter.grad is not None]
-        return float(torch.nn.utils.clip_grad_norm_(with_gradient, limit))
+        return clip_gradients(model, limit)
 
     def agreed(self, stop: str | None) -> str | None:
         return stop
+
+    def wait(self) -> None:
+        pass
+
+    def gather(self, value: Item) -> list[Item]:
+        return [value]
+
+    def from_main(self, value: Item) -> Item:
+        return value
+
+    def shared_out(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
+        return work([*items])
+
+    def whole(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state
+
+    def placed(self, tensor: Tensor, like: Tensor) -> Tensor:
+        return tensor
+
+
+@contextlib.contextmanager
+def main_first(processes: Processes) -> Iterator[None]:
+    """Within, the main process goes first: what it makes, and says that it makes, the others find."""
+    if not processes.is_main:
+        processes.wait()
+    yield
+    if processes.is_main:
+        processes.wait()
+
+
+def clip_gradients(model: nn.Module, limit: float) -> float:
+    with_gradient = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    return float(torch.nn.utils.clip_grad_norm_(with_gradient, limit))

@@ -30,7 +30,6 @@ def epoch_bar(run: Run) -> tqdm:
         unit=" examples",
         desc=f"epoch {run.progress.epoch + 1}/{run.task.num_epochs}",
         interval=0.2,
-        disable=not run.processes.is_main,
     )
 
 

@@ -3,18 +3,24 @@
 resumed = find_resumed(settings)                      # None for a fresh run
 settings = settings_for_resume(settings, resumed)     # the checkpoint's architecture, today's other settings
 folder = run_folder(settings, resumed)
-check_folder(folder, resumed)                         # once it is locked
+with run_of(folder, resumed, processes): ...          # which no other run may change
 """
 
+import contextlib
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from basics.checkpoint_file import STEP_FILE, numbered, read_checkpoint
 from basics.errors import UserError
+from basics.launched import launched
+from basics.locks import locked
 from basics.settings import ARCHITECTURE, Settings
 from captioner.folder import captioner_weights, description_in
 from captioner.rebuilt import check_description
+from training.processes import Processes
 
 IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
 KEPT = (*ARCHITECTURE, "FINETUNE_FROM")  # of a run that goes on
@@ -56,6 +62,36 @@ def find_resume_path(settings: Settings) -> Path | None:
             "start without it, or name a file"
         )
     return max(newest, key=lambda path: path.stat().st_mtime)
+
+
+def after_restart(settings: Settings) -> Settings:
+    """Where torchrun has started all processes again, the run goes on from its latest checkpoint, if it has one.
+
+    Raises UserError where a restart could not find it.
+    """
+    launch = launched()
+    if launch.most_restarts and settings.RUN_NAME is None:
+        raise UserError("torchrun --max-restarts needs a --run-name, by which a restart finds its checkpoints")
+    if not launch.restarts or not numbered(Path(settings.CHECKPOINT_DIR) / str(settings.RUN_NAME), STEP_FILE):
+        return settings
+    print(f"restart      {launch.restarts} of at most {launch.most_restarts}")
+    return settings.replace(RESUME_CHECKPOINT_PATH="latest")
+
+
+@contextlib.contextmanager
+def run_of(folder: Path, resumed: Resumed | None, processes: Processes) -> Iterator[None]:
+    """Within, the folder is this run's alone. Raises UserError where it cannot be, or not all processes see it."""
+    lock = locked(folder / "run.lock", otherwise="take another --run-name, or wait for its end")
+    with lock if processes.is_main else contextlib.nullcontext():
+        if processes.is_main:
+            check_folder(folder, resumed)
+        processes.wait()
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} is not there for process {processes.share.index} on {socket.gethostname()}; CHECKPOINT_DIR "
+                "must be on a disk that all machines see"
+            )
+        yield
 
 
 def run_folder(settings: Settings, resumed: Resumed | None) -> Path:

@@ -1,6 +1,6 @@
 """A run: what training changes or needs, made fresh; and the door to tasks, which say what is learned.
 
-run = start_run(task, folder, OneProcess())
+run = start_run(task, folder, processes)
 if resumed: restore(run, resumed)           # checkpoint.py
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -39,8 +40,8 @@ class Validation:
 class Task(Protocol):
     """The door to tasks: all that train.py knows of what is learned. tasks/registry.py has a builder for each.
 
-    A builder takes the settings and the checkpoint to go on from, and makes the task's source, vocabulary, model and
-    loaders in that order; nothing is added to them later.
+    A builder takes the settings, the checkpoint to go on from and the processes that train, and makes the task's
+    source, vocabulary, model and loaders in that order; nothing is added to them later.
     """
 
     @property
@@ -136,12 +137,13 @@ class Run:
 
 def start_run(task: Task, folder: Path, processes: Processes) -> Run:
     """A run that has not begun: fresh optimizer, schedule and average over the task's model."""
+    parallel_model = processes.wrap(task.model, task.settings)  # first: it may put others in the place of parameters
     optimizer = make_optimizer(task.model.parameter_groups(), task.settings)
     steps = steps_per_epoch(task.train, task.settings)
-    return Run(
+    run = Run(
         task,
         folder,
-        processes.wrap(task.model),
+        parallel_model,
         optimizer,
         make_scheduler(optimizer, task.schedule, steps),
         make_scaler(task.device, task.dtype),
@@ -149,6 +151,15 @@ def start_run(task: Task, folder: Path, processes: Processes) -> Run:
         Progress(num_pairs=task.train.num_examples),
         processes,
     )
+    seed_apart(run)
+    return run
+
+
+def seed_apart(run: Run, step: int = 0) -> None:
+    """Random numbers of its own for each process but the first, or all would draw the same dropout."""
+    if index := run.processes.share.index:
+        state = np.random.SeedSequence((run.settings.SEED, index, step)).generate_state(1)
+        torch.manual_seed(int(state[0]))
 
 
 def steps_per_epoch(source: Source, settings: Settings) -> int:

@@ -12,7 +12,10 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Inside `with StopSignal(...):` a first SIGTERM or Ctrl-C sets `requested`, another Ctrl-C interrupts."""
+    """Inside `with StopSignal(...):` a first SIGTERM or Ctrl-C sets `requested`.
+
+    Another Ctrl-C interrupts, where there is one process.
+    """
 
     def __init__(self, processes: Processes):
         self.processes = processes
@@ -29,7 +32,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT and self.processes.share.count == 1:  # torchrun repeats it
             raise KeyboardInterrupt
         self.requested = signal.Signals(number).name
 

@@ -21,7 +21,7 @@ def saved(tmp_path_factory):
     """run/ with best/ and a checkpoint of the same run after its second epoch."""
     folder = tmp_path_factory.mktemp("saved") / "run"
     with contextlib.chdir(folder.parent):
-        task = build_captioning(tiny_settings(), None)
+        task = build_captioning(tiny_settings(), None, OneProcess())
     run = start_run(task, folder, OneProcess())
     run.progress.epoch = 2
     save_captioner(task.captioner, folder / "best", 2, {"README.md": "a card"})

@@ -18,7 +18,7 @@ from networks.caption import Caption
 from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
 from scoring.clip_score import clip_score
-from scoring.evaluation import evaluate_pixels, score_evaluation
+from scoring.evaluation import caption_pixels, score_evaluation
 from scoring.metrics import score_captions
 from sources import images
 from sources.images import load_image
@@ -135,7 +135,7 @@ def test_the_signature_changes_with_what_decides_the_numbers(made, tmp_path):
 
 def test_any_batch_size_gives_the_same_captions_and_that_many_are_read_at_once(made, monkeypatch):
     captioner, paths = load_captioner(made / "good"), sorted((made / "raw" / "Images").iterdir())
-    pictures, found = Pictures("test", paths, [["a dog"]] * 24, []), []
+    found = []
     for batch_size in (5, 24):
         sizes = []
 
@@ -144,7 +144,7 @@ def test_any_batch_size_gives_the_same_captions_and_that_many_are_read_at_once(m
             return prepare_pixels(captioner.image_processor, [load_image(paths[i]) for i in numbers])
 
         monkeypatch.setattr("scoring.evaluation.BATCH", batch_size)
-        found.append(evaluate_pixels(captioner, read, pictures, DecodingOptions(), torch.float32, "x").texts)
+        found.append(caption_pixels(captioner, read, [*range(24)], DecodingOptions(), torch.float32))
         assert max(sizes) == batch_size
     assert found[0] == found[1]
 

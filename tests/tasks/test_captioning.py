@@ -32,7 +32,7 @@ def test_self_critical_steps_have_a_rate_of_their_own_that_falls_to_nothing():
 
 def test_a_stop_is_heard_while_validation_captions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    task = build_captioning(tiny_settings(NUM_VALIDATION_CAPTIONS=4), None)
+    task = build_captioning(tiny_settings(NUM_VALIDATION_CAPTIONS=4), None, OneProcess())
     run = start_run(task, tmp_path / "run", OneProcess())
     with StopSignal(run.processes) as stop:
         assert len(task.validate(run, {"val_loss": 1.0}, stop).samples) == 1

@@ -32,7 +32,7 @@ MOMENT = ("optimizer_state_dict", "state", 3, "exp_avg")
 def made(tmp_path_factory) -> tuple[Run, Path]:
     folder = tmp_path_factory.mktemp("run")
     with contextlib.chdir(folder):
-        task = build_captioning(tiny_settings(**SETTINGS), None)
+        task = build_captioning(tiny_settings(**SETTINGS), None, OneProcess())
     run = start_run(task, folder / "run", OneProcess())
     for parameter in run.model.parameters():
         parameter.grad = torch.zeros_like(parameter)

@@ -1,0 +1,43 @@
+"""What torchrun or `accelerate launch` says in the environment: how many processes there are, and which is this."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among all, and among those of its machine; numbers are from 0."""
+
+    index: int = 0
+    count: int = 1
+    index_here: int = 0
+    count_here: int = 1
+    restarts: int = 0  # how often torchrun has started them anew
+    most_restarts: int = 0
+
+    @property
+    def several(self) -> bool:
+        return self.count > 1
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this is the one that prints and draws bars for all."""
+        return self.index == 0
+
+
+def launched() -> Launch:
+    def number(name: str, otherwise: int) -> int:
+        found = os.environ.get(name, "")
+        return int(found) if found.isdigit() else otherwise
+
+    count = max(1, number("WORLD_SIZE", 1))
+    if count == 1:
+        return Launch()
+    return Launch(
+        number("RANK", 0),
+        count,
+        number("LOCAL_RANK", 0),
+        number("LOCAL_WORLD_SIZE", count),
+        number("TORCHELASTIC_RESTART_COUNT", 0),
+        number("TORCHELASTIC_MAX_RESTARTS", 0),
+    )
