@@ -66,8 +66,11 @@ class ImageToTextModel(TrainableModel):
 
     def encode(self, images: Tensor) -> Tensor:
         """Pixels (U, 3, H, W), or what the encoder made of them (U, S, E), -> image tokens (U, S, C)."""
-        features = self.encoder(images) if images.ndim == 4 else images.float()
-        return self.projection(features)
+        return self.projection(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Of pixels, or of what is encoded already, (U, S, E)."""
+        return self.encoder(images) if images.ndim == 4 else images.float()
 
     def start(self, image_tokens: Tensor, image_index: Tensor | None = None) -> DecoderCache:
         """The empty cache of captions over image tokens (U, S, C); image_index (B,) names each caption's image.
@@ -90,9 +93,9 @@ class ImageToTextModel(TrainableModel):
 
         target_mask (B, T), true for the first tokens of each caption: logits only there, (N, V), which is faster.
         """
-        cache = self.start(self.encode(images), image_index)
+        cache = self.decoder.start(self.projection(self.features(images)), image_index)  # FSDP nests no entries
         if target_mask is None:
-            return self.decode(decoder_input_tokens, cache)[0]
+            return self.decoder.decode(decoder_input_tokens, cache)[0]
         return self.decoder.teach(decoder_input_tokens, target_mask, cache)
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -101,7 +104,7 @@ class ImageToTextModel(TrainableModel):
         return merged([*before, *self.decoder.parameter_groups(), *beside, *parameter_groups("encoder", self.encoder)])
 
     def parts_that_run_alone(self) -> list[nn.Module]:
-        return [*blocks_of(self.encoder), *self.decoder.parts_that_run_alone()]
+        return [*blocks_of(self.encoder), *self.decoder.parts_that_run_alone(), *self.training_only.values()]
 
     @classmethod
     def from_pretrained(cls, path_or_repo_id: str) -> "ImageToTextModel":

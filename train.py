@@ -24,6 +24,7 @@ import torch
 from basics.checkpoint_file import STEP_FILE, numbered
 from basics.devices import Batch, autocast, to_device
 from basics.errors import UserError, run_script
+from basics.launched import launched
 from basics.setting_effects import without_effect
 from basics.settings import Settings, help_text, settings_and_given
 from losses.criterion import Criterion
@@ -213,7 +214,7 @@ def train(settings: Settings, folder: Path, resumed: Resumed | None, processes: 
         path = save_checkpoint(run)
         print(
             f"stopped by {signal_name} at step {run.progress.global_step:,}; continue with\n"
-            f"    python train.py {shlex.join([*argv, '--resume-checkpoint-path', str(path)])}"
+            f"    {launched().command} train.py {shlex.join([*argv, '--resume-checkpoint-path', str(path)])}"
         )
     finally:
         print(uploader.close(), end="")

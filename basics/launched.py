@@ -20,6 +20,12 @@ class Launch:
         return self.count > 1
 
     @property
+    def command(self) -> str:
+        """What starts as many again, before the script's name."""
+        machines = f" --nnodes {self.count // self.count_here}" if self.count > self.count_here else ""
+        return f"torchrun{machines} --nproc-per-node {self.count_here}" if self.several else "python"
+
+    @property
     def speaks(self) -> bool:
         """Whether this is the one that prints and draws bars for all."""
         return self.index == 0

@@ -20,7 +20,7 @@ class ParameterGroup:
 class TrainableModel(nn.Module):
     """A model that says itself which of its parameters train, and as which part; and how it may be sharded.
 
-    entries: its methods beside forward() that others call.
+    entries: its methods beside forward() that others call; they and forward() do not call one another.
     """
 
     entries: tuple[str, ...] = ()

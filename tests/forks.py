@@ -3,13 +3,17 @@
     with Forks() as forks:
         process = forks.start(flags, folder)
 
-`python tests/forks.py` imports train.py and forks a child for each line it reads: flags, folder, files to print to.
+    process = forks.start_several(2, flags, folder)     # that train together, as torchrun starts them
+
+`python tests/forks.py` imports train.py and forks children for each line it reads: flags, folder, for each child its
+environment and files to print to.
 """
 
 import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,22 +40,51 @@ class Forks:
 
     def start(self, flags: list[str], folder: Path, screen: str | None = None) -> "Fork":
         """`screen` is the terminal that its errors go to."""
-        out, err = folder / "printed.txt", screen or folder / "errors.txt"
-        self.server.stdin.write(json.dumps([flags, str(folder), str(out), str(err)]).encode() + b"\n")
-        return Fork(self.server.stdout, out, err)
+        return self.ask(flags, folder, [({}, folder / "printed.txt", screen or folder / "errors.txt")])[0]
+
+    def start_several(self, count: int, flags: list[str], folder: Path) -> list["Fork"]:
+        """Each prints to files of its own."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        numbers = [{**common, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(count)]
+        files = [(folder / f"printed{i}.txt", folder / f"errors{i}.txt") for i in range(count)]
+        return self.ask(flags, folder, [(variables, *each) for variables, each in zip(numbers, files)])
+
+    def ask(self, flags: list[str], folder: Path, children: list[tuple]) -> list["Fork"]:
+        asked = [[variables, str(out), str(err)] for variables, out, err in children]
+        self.server.stdin.write(json.dumps([flags, str(folder), asked]).encode() + b"\n")
+        pids = json.loads(self.server.stdout.readline())
+        replies = Replies(self.server.stdout)
+        return [Fork(replies, pid, out, err) for pid, (_, out, err) in zip(pids, children)]
+
+
+class Replies:
+    """What the server says of children that have ended."""
+
+    def __init__(self, stream):
+        self.stream, self.returncodes = stream, {}
+
+    def read(self) -> None:
+        while select.select([self.stream], [], [], 0)[0] and (line := self.stream.readline()):
+            pid, status = json.loads(line)
+            self.returncodes[pid] = status
 
 
 class Fork:
     """One of them, as far as it is like a Popen."""
 
-    def __init__(self, replies, out: Path, err: Path):
-        self.replies, self.out, self.err = replies, out, err
-        self.returncode: int | None = None
-        self.pid = int(replies.readline())
+    def __init__(self, replies: "Replies", pid: int, out: Path, err: Path):
+        self.replies, self.pid, self.out, self.err = replies, pid, out, err
+
+    @property
+    def returncode(self) -> int | None:
+        return self.replies.returncodes.get(self.pid)
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self.replies], [], [], 0)[0]:
-            self.returncode = int(self.replies.readline())
+        self.replies.read()
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -82,21 +115,32 @@ class Fork:
 
 
 def serve() -> None:
-    """A reply with the child's number when it starts, another with its exit status."""
+    """A reply with the children's numbers when they start, and one with the exit status of each."""
+    from torch.distributed import TCPStore
+
     import train  # so that children have it
+    import training.several_processes  # noqa: F401  # the same
     from basics.errors import run_script
 
     for line in sys.stdin:
-        flags, folder, *files = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            os.chdir(folder)
-            for number, path in enumerate(files, 1):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-            sys.argv = ["train.py", *flags]
-            run_script(train.main)  # ends this process
-        print(child, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        flags, folder, asked = json.loads(line)
+        children = []
+        for variables, *files in asked:
+            children.append(os.fork())
+            if children[-1] == 0:
+                os.chdir(folder)
+                os.environ |= variables
+                for number, path in enumerate(files, 1):
+                    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+                sys.argv = ["train.py", *flags]
+                run_script(train.main)  # ends this process
+        port = asked[0][0].get("MASTER_PORT")
+        store = port and TCPStore("127.0.0.1", int(port), is_master=True, wait_for_workers=False)  # as torchrun has it
+        print(json.dumps(children), flush=True)
+        for _ in children:
+            child, status = os.wait()
+            print(json.dumps([child, os.waitstatus_to_exitcode(status)]), flush=True)
+        del store
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ class SeveralProcesses:
                 f"{self.share.count} processes split each batch, but BATCH_SIZE is {settings.BATCH_SIZE}; raise it, or "
                 "start fewer"
             )
+        machines = f" on {ceil(self.share.count / self.here.count)} machines" * (self.share.count > self.here.count)
+        print(f"processes    {self.share.count}{machines}, {settings.PARALLEL}; they split each batch of examples")
         if settings.PARALLEL == "fsdp":
             return shard(model)
         # buffers never change: BatchNorm stays in eval mode

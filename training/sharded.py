@@ -7,6 +7,7 @@ part_of(tensor, like=parameter)                     # and back
 Zhao et al. 2023 (arXiv 2304.11277); https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -20,11 +21,14 @@ from networks.parameters import TrainableModel
 
 def shard(model: TrainableModel) -> TrainableModel:
     """Split each part that runs by itself, then what is left; what calls the model beside forward() gathers too."""
+    # it holds for what changes a block's output in place, as nothing here does
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     for parameter in model.parameters():  # FSDP2 takes no convolution that lies channels last
         parameter.data = parameter.data.contiguous()
     mesh = init_device_mesh(next(model.parameters()).device.type, (get_world_size(),))
     for part in [*model.parts_that_run_alone(), model]:
-        fully_shard(part, mesh=mesh)
+        # the outermost too: what stays gathered after validation would be trained on, whatever the average has changed
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
     for part in model.modules():
         if isinstance(part, FSDPModule):  # what is gathered for the first time in inference mode never trains again
             part.unshard()
