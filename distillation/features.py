@@ -36,7 +36,7 @@ DEAD = 1e-2  # a normed token has length sqrt(C); one far below has no direction
 
 
 class FeatureLoss(nn.Module):
-    """How far a student's features are from its teacher's, position by position: a scalar in float32, 0 where equal.
+    """How far a student's features are from its teacher's, position by position: (U,) in float32, 0 where equal.
 
     The student's channels go through a linear projector to the teacher's width (FitNets, Romero et al. 2014, arXiv
     1412.6550); then 1 - cosine of both after LayerNorm without weights, meaned over positions, so that one weight suits
@@ -50,7 +50,7 @@ class FeatureLoss(nn.Module):
         self.projector = nn.Linear(student_width, teacher_width)
 
     def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
-        """Maps (U, C, h, w) or tokens (U, S, C), of widths, grids and precisions of their own -> ()."""
+        """Maps (U, C, h, w) or tokens (U, S, C), of widths, grids and precisions of their own -> (U,)."""
         with torch.autocast(student_features.device.type, enabled=False):
             student, teacher = paired_grids(student_features, teacher_features)
             if (student.shape[1], teacher.shape[1]) != self.widths:
@@ -61,9 +61,9 @@ class FeatureLoss(nn.Module):
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - cosine of (..., C) after LayerNorm without weights: 1 - correlation of the channels, in [0, 2], meaned."""
+    """1 - cosine of (U, N, C) after LayerNorm without weights: 1 - correlation of the channels, in [0, 2], over N."""
     student, teacher = (F.layer_norm(x, x.shape[-1:]) for x in (student, teacher))
-    return 1 - F.cosine_similarity(student, teacher, dim=-1, eps=DEAD).mean()
+    return 1 - F.cosine_similarity(student, teacher, dim=-1, eps=DEAD).mean(1)
 
 
 def paired_grids(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +149,10 @@ def width_of(features: dict[str, Tensor], name: str) -> int:
 
 
 class FeatureDistillLoss:
-    """The criterion `inner` and, with DISTILL_FEATURE_WEIGHT, FeatureLoss between both modules on the same crops."""
+    """The criterion `inner` and, with DISTILL_FEATURE_WEIGHT, FeatureLoss between both modules on the same crops.
+
+    Each target carries its image's, so that the mean over a step is the same however its batches are split.
+    """
 
     def __init__(
         self, inner: Criterion, model: ImageToTextModel, teacher: Teacher, dataset: ImageTextDataset, settings: Settings
@@ -170,5 +173,13 @@ class FeatureDistillLoss:
             loss, count = self.inner(model, batch)
             if theirs not in its:  # live predictions have run the teacher over these very crops
                 self.teacher.image_tokens(shown_pixels(self.teacher, self.dataset, batch))
-            pull = self.model.training_only[FEATURE_LOSS](mine[ours], its[theirs])
-        return loss + self.weight * count * pull, count
+            pulls = self.model.training_only[FEATURE_LOSS](mine[ours], its[theirs])  # (U,)
+        return loss + self.weight * (pulls * targets_of_images(batch)).sum(), count
+
+
+def targets_of_images(batch: Batch) -> Tensor:
+    """How many targets the captions of each image have, (U,)."""
+    targets, U = batch["target_mask"].sum(1), len(batch["images"])
+    if "image_index" not in batch:
+        return targets.view(U, -1).sum(1)
+    return torch.zeros(U, dtype=targets.dtype, device=targets.device).index_add_(0, batch["image_index"], targets)

@@ -17,9 +17,17 @@ from pathlib import Path
 from torch.distributed import Store
 
 from basics.errors import SaidElsewhere, UserError
+from basics.launched import launched
 
 PATIENCE = 5.0  # seconds until a process that is gone has said why, or its end is known to the system
 TOLD = "told"  # the name in the store under which the first one to speak leaves its number
+
+
+def then() -> str:
+    launch = launched()
+    if launch.restarts < launch.most_restarts:
+        return "torchrun starts all of them again"
+    return "go on with --resume-checkpoint-path latest (torchrun --max-restarts 3 would have done so)"
 
 
 class News:
@@ -49,8 +57,7 @@ class News:
             if not self.first_to_tell():
                 raise SaidElsewhere from error
             raise UserError(
-                f"{lost} is gone: it crashed or was killed, perhaps for want of memory, and the others end too; go on "
-                "with --resume-checkpoint-path latest (torchrun --max-restarts 3 would have done so)"
+                f"{lost} is gone: it crashed, or was killed, perhaps for want of memory; the others end too; {then()}"
             ) from error
 
     def first_to_tell(self) -> bool:

@@ -53,6 +53,8 @@ class SeveralProcesses:
             torch.cuda.set_device(self.here.index)
         try:
             store, index, count = next(iter(dist.rendezvous("env://", timeout=TO_MEET)))
+            # torchrun keeps its store when it starts all again, with what the lost processes have left in it
+            store = dist.PrefixStore(f"restart {launch.restarts}", store)
             dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=AT_WORK)
             self.news = News(store, launch.index, self.gather(News.who()))
         except (RuntimeError, ValueError) as error:
