@@ -38,6 +38,7 @@ from sources.prepared import PreparedData, is_prepared, read_prepared
 from tasks.registry import TASKS
 from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor
+from training.processes import OneProcess
 from training.reporting import print_device
 from training.resume import Resumed
 from training.run import Run, Validation
@@ -189,7 +190,7 @@ def build_teaching(arguments: argparse.Namespace, settings: Settings, resumed: R
     loaders = []
     for split, captions in (("train", mixed_in), ("val", None)):
         pictures = SplitPictures(data, split, image_processor, settings)
-        features = cached_features(encoder, pictures, settings, device, dtype)
+        features = cached_features(encoder, pictures, settings, device, dtype, OneProcess())
         dataset = ImageTextDataset(pictures, wordpieces(tokenizer), settings, features=features, mixed_in=captions)
         loaders.append(PairLoader(dataset, settings, tokenizer.pad_token_id, shuffle=split == "train"))
     return GitTeaching(settings, device, dtype, git, model, *loaders, Path(arguments.output), {})

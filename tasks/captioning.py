@@ -52,6 +52,7 @@ from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
 from tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
 from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor, warmup_steps
+from training.processes import OneProcess
 from training.reporting import print_device
 from training.resume import Resumed, keep_architecture
 from training.run import Run, Validation, steps_per_epoch
@@ -300,7 +301,9 @@ def build_loaders(
     model, tokenizer = captioner.model, captioner.tokenizer
     train, val = (SplitPictures(data, split, captioner.image_processor, settings) for split in ("train", "val"))
     features = [
-        cached_features(model.encoder, pictures, settings, device, dtype) if settings.CACHE_FEATURES else None
+        cached_features(model.encoder, pictures, settings, device, dtype, OneProcess())
+        if settings.CACHE_FEATURES
+        else None
         for pictures in (train, val)
     ]
     taught = teacher if settings.DISTILL == "teacher" else None  # else it only lends its vocabulary
