@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import signal
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
+from in_process import call
 from own_folder import make_own_folder
 from PIL import Image
 from tiny import tiny_settings, tiny_tokenizer
@@ -23,6 +25,7 @@ from sources.images import find_pictures, load_image
 from sources.pictures import split_pictures
 from sources.prepare import prepare
 from sources.prepared import is_prepared, read_prepared
+from sources.shards import write
 from sources.shards.places import expand
 
 
@@ -96,6 +99,17 @@ def test_tars_of_others_and_a_folder_called_old_are_left_alone(home, tmp_path):
                 ["--data-dir", str(home / "data/folder"), "--output", str(tmp_path / output), "--overwrite"]
             )
     assert all((tmp_path / name / "backup.tar").read_text() == "mine" for name in ("mine", "shards.old"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_one_line_and_leaves_nothing_behind(home, tmp_path, monkeypatch, number):
+    def stop(*_):
+        assert signal.getsignal(number) is signal.default_int_handler  # else the tests would end here
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(write, "size_of_file", stop)
+    result = call(write_shards.main, "--data-dir", home / "data/folder", "--output", "shards", cwd=tmp_path)
+    assert (result.returncode, result.stderr, [*tmp_path.iterdir()]) == (130, "interrupted\n", [])
 
 
 def test_preparing_that_failed_is_not_prepared(home, tmp_path):
