@@ -1,8 +1,11 @@
 """Tar shards: written the same each time, read as the folder they came from; what is bad in them is said or counted."""
 
+import dataclasses
 import functools
 import io
 import json
+import os
+import shutil
 import signal
 import tarfile
 import threading
@@ -136,6 +139,29 @@ def test_shards_give_the_batches_of_their_folder_and_go_on_in_the_middle(home, t
         assert len(found) == len(expected) - start
         for a, b in zip(found, expected[start:]):
             assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_order_of_an_epoch_has_one_fingerprint_wherever_its_shards_lie(home, tmp_path):
+    moved, other = (shutil.copytree(home / "shards", tmp_path / name) for name in ("moved", "other"))
+    os.utime(moved / "train-000000.tar", (0, 0))
+    (other / "index.json").unlink()
+    first, second = other / "train-000000.tar", other / "train-000001.tar"
+    for old, new in ((first, other / "aside"), (second, first), (other / "aside", second)):
+        old.rename(new)
+    same, still, swapped = (
+        made(settings_for(tmp_path / str(number), SHARDS=str(shards))).split("train").order_fingerprint()
+        for number, shards in enumerate((home / "shards", moved, other))
+    )
+    assert same == still != swapped
+
+
+def test_the_order_of_an_epoch_has_one_fingerprint_wherever_its_pictures_lie(home, tmp_path):
+    split = read_prepared(home / "data/folder").split("train")
+    order = split.order_fingerprint()
+    assert dataclasses.replace(split, image_dir=tmp_path).order_fingerprint() == order
+    more = [["one more", *split.references[0]], *split.references[1:]]
+    assert dataclasses.replace(split, names=split.names[::-1]).order_fingerprint() != order
+    assert dataclasses.replace(split, references=more).order_fingerprint() != order
 
 
 @pytest.mark.parametrize("grouped", [False, True])
