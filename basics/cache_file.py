@@ -14,14 +14,17 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from basics.disk import free_bytes, size
 from basics.errors import UserError
 from basics.files import write_atomically
 from basics.locks import locked
-from basics.progress_bar import progress_bar
+from basics.progress_bar import progress_bar, skip
 from basics.stored import COUNT, check, json_of
 
 BLOCK = 2**26  # bytes read at once for a checksum
@@ -40,17 +43,23 @@ class CacheFile:
         self.inputs = json.dumps(inputs, sort_keys=True)
         self.path = stem.with_name(f"{stem.name}-{hashlib.sha256(self.inputs.encode()).hexdigest()[:12]}{suffix}")
 
+    def bytes_there(self) -> int:
+        """Of the file, or of what a stopped build left of it, checked or not."""
+        found = [path for path in (self.path, self.path.with_suffix(".part")) if path.is_file()]
+        return found[0].stat().st_size if found else 0
+
     def make(
-        self, total: int, num_bytes: int, produce: Produce, desc: str, about: About = dict, advice: str = ""
+        self, total: int, num_bytes: int, produce: Produce, bar: str | tqdm, about: About = dict, advice: str = ""
     ) -> dict[str, Any]:
         """Make the file of so many pictures where it is not there and whole -> its note; about() is asked at the end.
 
+        bar: the name of its progress bar, or one that counts the pictures of several files.
         Raises UserError where the disk has no room for num_bytes (advice says what else could be done), and for a file
         under this name that was made from something else.
         """
         with locked(self.path.with_suffix(".lock")):
             if not is_whole(self.path):
-                build(self, total, num_bytes, produce, desc, about, advice)
+                build(self, total, num_bytes, produce, bar, about, advice)
             note = read_note(self.path.with_suffix(".json"), WHOLE)
         assert note is not None, f"{self.path} has just been made"
         if note.get("inputs", self.inputs) != self.inputs:
@@ -116,14 +125,26 @@ def state_of_part(part: Path, total: int) -> dict[str, Any]:
     return nothing
 
 
-def build(cache: CacheFile, total: int, num_bytes: int, produce: Produce, desc: str, about: About, advice: str) -> None:
+@contextmanager
+def named_or_shared(bar: str | tqdm, total: int) -> Iterator[tqdm]:
+    """A bar of this name, or the one that is there, which stays open."""
+    if isinstance(bar, str):
+        with progress_bar(total=total, desc=bar, unit=" pictures") as named:
+            yield named
+    else:
+        yield bar
+
+
+def build(
+    cache: CacheFile, total: int, num_bytes: int, produce: Produce, bar: str | tqdm, about: About, advice: str
+) -> None:
     """Make what is missing. A stop loses at most NOTE_EVERY seconds: the note says how much of the file counts."""
     path = cache.path
     part, note = path.with_suffix(".part"), path.with_suffix(".part.json")
     state = state_of_part(part, total)
     check_space(part.parent, num_bytes - state["bytes"], advice)
-    bar = progress_bar(total=total, initial=state["done"], desc=desc, unit=" pictures")
-    with open(part, "r+b" if state["done"] else "wb") as file:
+    with open(part, "r+b" if state["done"] else "wb") as file, named_or_shared(bar, total) as counted:
+        skip(counted, state["done"])
         file.seek(state["bytes"])
         noted = time.monotonic()
         for count, content in produce(state["done"]):
@@ -133,14 +154,13 @@ def build(cache: CacheFile, total: int, num_bytes: int, produce: Produce, desc: 
                 "bytes": state["bytes"] + len(content),
                 "crc32": zlib.crc32(content, state["crc32"]),
             }
-            bar.update(count)
+            counted.update(count)
             if time.monotonic() - noted > NOTE_EVERY:
                 file.flush()
                 os.fsync(file.fileno())
                 write_note(note, state)
                 noted = time.monotonic()
         file.truncate()
-    bar.close()
     write_note(path.with_suffix(".json"), {"crc32": state["crc32"], "inputs": cache.inputs, **about()})
     os.replace(part, path)
     note.unlink(missing_ok=True)

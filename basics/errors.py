@@ -40,7 +40,7 @@ class SaidElsewhere(UserError):
 
 
 def run_script(main: Callable[[list[str]], int | None]) -> None:
-    """Call main(flags) and exit: 0 or main's own status, 1 with one line on stderr after a UserError, 130 on Ctrl-C.
+    """Call main(flags) and exit: 0 or main's own status, 1 with one line on stderr after a UserError, 130 when stopped.
 
     Where whoever reads the output has gone (`| head -1`), quietly: 141.
     """

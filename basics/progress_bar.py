@@ -23,6 +23,12 @@ def progress_bar(
     return tqdm(items, desc=desc, unit=unit, leave=False, dynamic_ncols=True, **options)
 
 
+def skip(bar: tqdm, count: int) -> None:
+    """Move on by what was done before, which says nothing of the speed."""
+    if not bar.disable:
+        bar.initial, bar.n, bar.last_print_n = bar.initial + count, bar.n + count, bar.last_print_n + count
+
+
 def say_beside_bar(text: str, file: TextIO) -> None:
     """Print text as it is, at once, without breaking a bar that is drawn on the terminal."""
     if sys.stderr.isatty():

@@ -1,7 +1,7 @@
 """The seconds in which a script imports its libraries: Ctrl-C ends it in one line, a terminal says what it waits for.
 
-Every script imports this before all else and run_script() calls over(). It does nothing where something else than a
-script of the project is run, a notebook or a test.
+Every script imports this before all else and run_script() calls over(). Importing it does nothing where something else
+than a script of the project is run, a notebook or a test.
 """
 
 import os
@@ -30,9 +30,11 @@ def say() -> None:
 
 
 def over() -> None:
-    """The imports are done: Ctrl-C raises KeyboardInterrupt again, the terminal's line is cleared."""
+    """The imports are done: Ctrl-C raises KeyboardInterrupt again, SIGTERM too; the terminal's line is cleared."""
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # which would leave unfinished files behind
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if timer.is_alive():
         timer.cancel()
     elif is_script and sys.stderr.isatty():

@@ -195,7 +195,7 @@ def build_teaching(
     loaders = []
     for split, captions in (("train", mixed_in), ("val", None)):
         pictures = SplitPictures(data, split, image_processor, settings)
-        features = cached_features(encoder, pictures, settings, device, dtype)
+        features = cached_features(encoder, pictures, settings, device, dtype, processes)
         dataset = ImageTextDataset(pictures, wordpieces(tokenizer), settings, features=features, mixed_in=captions)
         loader = PairLoader(dataset, settings, tokenizer.pad_token_id, shuffle=split == "train", share=processes.share)
         loaders.append(loader)

@@ -122,7 +122,7 @@ def write_features(path: Path, pictures, model):
     with open(path, "wb") as file:
         for start in range(0, shape[1], BLOCK):
             file.write(block[: shape[1] - start].tobytes())
-    return Features(path, shape)
+    return Features([path], shape, shape[1])
 
 
 class Watch(Tracker):

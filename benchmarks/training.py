@@ -123,7 +123,7 @@ def build_cache(settings: Settings, data: PreparedData) -> float:
     device = pick_device(settings.DEVICE)
     encoder, image_processor = load_encoder(settings)
     pictures, started = SplitPictures(data, "train", image_processor, settings), time.perf_counter()
-    cached_features(encoder, pictures, settings, device, pick_precision(settings, device))
+    cached_features(encoder, pictures, settings, device, pick_precision(settings, device), OneProcess())
     return time.perf_counter() - started
 
 

@@ -57,6 +57,10 @@ class Split(Protocol):
         """Changes where a picture's name, size or time does."""
         ...
 
+    def order_fingerprint(self) -> str:
+        """Stays where a place in an epoch means the same pair, though the data were moved or copied."""
+        ...
+
 
 @dataclass
 class FolderSplit:
@@ -89,6 +93,9 @@ class FolderSplit:
         files = [(self.image_dir / name).stat() for name in self.names]
         pictures = [[name, file.st_size, file.st_mtime_ns] for name, file in zip(self.names, files)]
         return hashlib.sha256(json.dumps(pictures).encode()).hexdigest()
+
+    def order_fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps([self.names, self.counts.tolist()]).encode()).hexdigest()[:16]
 
 
 @dataclass

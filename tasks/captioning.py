@@ -325,7 +325,9 @@ def build_loaders(
     model, tokenizer = captioner.model, captioner.tokenizer
     train, val = (SplitPictures(data, split, captioner.image_processor, settings) for split in ("train", "val"))
     features = [
-        cached_features(model.encoder, pictures, settings, device, dtype) if settings.CACHE_FEATURES else None
+        cached_features(model.encoder, pictures, settings, device, dtype, processes)
+        if settings.CACHE_FEATURES
+        else None
         for pictures in (train, val)
     ]
     taught = teacher if settings.DISTILL == "teacher" else None  # else it only lends its vocabulary

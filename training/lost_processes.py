@@ -50,8 +50,8 @@ class News:
             if self.first_to_tell():
                 raise
             raise SaidElsewhere from error
-        except RuntimeError as error:  # of this process, or the connection to another
-            lost = self.wait_for_news()
+        except (RuntimeError, KeyboardInterrupt) as error:  # of this process, or for another that is gone
+            lost = self.news(PATIENCE if isinstance(error, RuntimeError) else 0)
             if lost is None:
                 raise
             if not self.first_to_tell():
@@ -65,17 +65,19 @@ class News:
             return self.store.compare_set(TOLD, "", str(self.index)) == str(self.index).encode()
         return True
 
-    def wait_for_news(self) -> str | None:
+    def news(self, patience: float) -> str | None:
         """The process that is lost, "" where one has told the user why it ended; None where nobody is missed."""
-        limit = time.monotonic() + PATIENCE
-        while time.monotonic() < limit:
+        limit = time.monotonic() + patience
+        while True:
             if self.has_been_told():
                 return ""
             if gone := [place for place, who in enumerate(self.everyone) if self.is_gone(*who)]:
                 return f"process {gone[0]} of {len(self.everyone)} (pid {self.everyone[gone[0]][1]})"
+            if time.monotonic() >= limit:
+                break
             time.sleep(0.1)
         elsewhere = sorted({host for host, _ in self.everyone} - {socket.gethostname()})
-        return f"a process on {' or '.join(elsewhere)}" if elsewhere else None
+        return f"a process on {' or '.join(elsewhere)}" if elsewhere and patience else None
 
     def has_been_told(self) -> bool:
         with contextlib.suppress(RuntimeError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from basics.errors import UserError
 from basics.files import file_hash
-from sources.shards.fetch import fetch, fetch_index, fetched_path
+from sources.shards.fetch import announce, fetch, fetch_index, fetched_path
 from sources.shards.index_file import INDEX, Listed, read_index
 from sources.shards.places import expand, is_url
 
@@ -35,31 +35,34 @@ class Shard:
 
 def find_shards(shards: str, fetched: Path) -> list[Shard]:
     """In the order that is read; those of a server are fetched here. Raises UserError for one that is not there."""
-    indexes: dict[str, dict[str, Listed]] = {}
-    found = []
-    for place in expand(shards):
-        parent = place.split("?")[0].rpartition("/")[0]
-        if parent not in indexes:
+    places, indexes = expand(shards), {}
+    for place in places:
+        if (parent := parent_of(place)) not in indexes:
             indexes[parent] = index_beside(place, fetched)
-        found.append(find_shard(place, fetched, indexes[parent]))
-    return found
+    listed = [(place, indexes[parent_of(place)].get(Path(place.split("?")[0]).name)) for place in places]
+    announce([(place, line) for place, line in listed if is_url(place)], fetched)
+    return [find_shard(place, fetched, line) for place, line in listed]
+
+
+def parent_of(place: str) -> str:
+    return place.split("?")[0].rpartition("/")[0]
 
 
 def index_beside(place: str, fetched: Path) -> dict[str, Listed]:
     """What lists a shard; {} where nothing does, or a server is gone that gave the shard before."""
     if is_url(place):
+        is_here = fetched_path(place, fetched).is_file()
         try:
-            return fetch_index(place)
+            return fetch_index(place, patient=not is_here)
         except UserError:
-            if fetched_path(place, fetched).is_file():
+            if is_here:
                 return {}
             raise
     path = Path(place).with_name(INDEX)
     return read_index(path) if path.is_file() else {}
 
 
-def find_shard(place: str, fetched: Path, index: dict[str, Listed]) -> Shard:
-    listed = index.get(Path(place.split("?")[0]).name)
+def find_shard(place: str, fetched: Path, listed: Listed | None) -> Shard:
     path = fetch(place, fetched, listed) if is_url(place) else Path(place)
     if not path.is_file():
         raise UserError(f"the shard {path} is missing; put it back, or leave it out of SHARDS")

@@ -11,6 +11,7 @@ these ends.
 
 import contextlib
 import hashlib
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO, TypeVar, overload
 
 import numpy as np
 
+from basics.files import file_hash
 from sources.shards.picture import ShardPicture
 from sources.shards.scan import Sample
 
@@ -162,6 +164,11 @@ class ShardSplit:
         digest = hashlib.sha256(self.stamp.encode())
         digest.update(self.path.read_bytes())
         return digest.hexdigest()
+
+    def order_fingerprint(self) -> str:
+        """Of the shards' names and sizes wherever they lie, and the place of each picture in them."""
+        shards = [[place.split("?")[0].rpartition("/")[2], size] for place, size, *_ in json.loads(self.stamp)]
+        return hashlib.sha256(json.dumps([shards, file_hash(self.path)]).encode()).hexdigest()[:16]
 
 
 class ShardData:

@@ -1,8 +1,12 @@
 """Tar shards: written the same each time, read as the folder they came from; what is bad in them is said or counted."""
 
+import dataclasses
 import functools
 import io
 import json
+import os
+import shutil
+import signal
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
+from in_process import call
 from own_folder import make_own_folder
 from PIL import Image
 from tiny import tiny_settings, tiny_tokenizer
@@ -23,6 +28,7 @@ from sources.images import find_pictures, load_image
 from sources.pictures import split_pictures
 from sources.prepare import prepare
 from sources.prepared import is_prepared, read_prepared
+from sources.shards import write
 from sources.shards.places import expand
 
 
@@ -98,6 +104,17 @@ def test_tars_of_others_and_a_folder_called_old_are_left_alone(home, tmp_path):
     assert all((tmp_path / name / "backup.tar").read_text() == "mine" for name in ("mine", "shards.old"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_one_line_and_leaves_nothing_behind(home, tmp_path, monkeypatch, number):
+    def stop(*_):
+        assert signal.getsignal(number) is signal.default_int_handler  # else the tests would end here
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(write, "size_of_file", stop)
+    result = call(write_shards.main, "--data-dir", home / "data/folder", "--output", "shards", cwd=tmp_path)
+    assert (result.returncode, result.stderr, [*tmp_path.iterdir()]) == (130, "interrupted\n", [])
+
+
 def test_preparing_that_failed_is_not_prepared(home, tmp_path):
     settings = settings_for(tmp_path, SHARDS=str(home / "shards"))
     made(settings)
@@ -122,6 +139,29 @@ def test_shards_give_the_batches_of_their_folder_and_go_on_in_the_middle(home, t
         assert len(found) == len(expected) - start
         for a, b in zip(found, expected[start:]):
             assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_order_of_an_epoch_has_one_fingerprint_wherever_its_shards_lie(home, tmp_path):
+    moved, other = (shutil.copytree(home / "shards", tmp_path / name) for name in ("moved", "other"))
+    os.utime(moved / "train-000000.tar", (0, 0))
+    (other / "index.json").unlink()
+    first, second = other / "train-000000.tar", other / "train-000001.tar"
+    for old, new in ((first, other / "aside"), (second, first), (other / "aside", second)):
+        old.rename(new)
+    same, still, swapped = (
+        made(settings_for(tmp_path / str(number), SHARDS=str(shards))).split("train").order_fingerprint()
+        for number, shards in enumerate((home / "shards", moved, other))
+    )
+    assert same == still != swapped
+
+
+def test_the_order_of_an_epoch_has_one_fingerprint_wherever_its_pictures_lie(home, tmp_path):
+    split = read_prepared(home / "data/folder").split("train")
+    order = split.order_fingerprint()
+    assert dataclasses.replace(split, image_dir=tmp_path).order_fingerprint() == order
+    more = [["one more", *split.references[0]], *split.references[1:]]
+    assert dataclasses.replace(split, names=split.names[::-1]).order_fingerprint() != order
+    assert dataclasses.replace(split, references=more).order_fingerprint() != order
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -14,8 +14,10 @@ from basics.errors import UserError
 from dataset import ImageTextDataset, SplitPictures
 from networks.encoders import load_encoder
 from sources.prepared import PreparedData
+from sources.source import Share
 from training import feature_cache as features
 from training.feature_cache import cached_features
+from training.processes import OneProcess
 
 
 @pytest.fixture
@@ -26,15 +28,26 @@ def data(tmp_path):
     return PreparedData({name: ["a small red circle"] * 2 for name in names}, {"train": names}, tmp_path)
 
 
+@pytest.fixture
+def parts(monkeypatch):
+    """Two pictures a file: the five of data are three files."""
+    monkeypatch.setattr(features, "PART_BYTES", 2 * 2 * 5 * 16)  # of five tokens, 16 wide, two bytes each
+
+
+class OneOfTwo(OneProcess):
+    def __init__(self, index):
+        self.is_main, self.here = index == 0, Share(index, 2)
+
+
 def make(data, seed=0, **changes):
-    settings = tiny_settings(DATA_DIR=str(data.image_dir / "data"), **changes).replace(CACHE_FEATURES=True)
+    settings = tiny_settings(**{"DATA_DIR": str(data.image_dir / "data"), **changes}).replace(CACHE_FEATURES=True)
     torch.manual_seed(seed)
     encoder, processor = load_encoder(settings)
     return encoder, SplitPictures(data, "train", processor, settings), settings
 
 
-def cache(encoder, pictures, settings):
-    return cached_features(encoder, pictures, settings, torch.device("cpu"), torch.float32)
+def cache(encoder, pictures, settings, processes=None):
+    return cached_features(encoder, pictures, settings, torch.device("cpu"), torch.float32, processes or OneProcess())
 
 
 def with_features(encoder, pictures, settings):
@@ -75,32 +88,32 @@ def test_what_is_there_is_not_made_again(data, monkeypatch):
     made = make(data)
     first = cache(*made)
     monkeypatch.setattr(cache_file, "build", lambda *_: pytest.fail("made again"))
-    assert cache(*made).path == first.path
+    assert cache(*made).paths == first.paths
 
 
 @pytest.mark.parametrize("change", ["weights", "picture", "augmentation", "preprocessing"])
 def test_another_encoder_picture_or_preparation_makes_another_file(data, change):
-    first = cache(*make(data)).path
+    first = cache(*make(data)).paths[0]
     if change == "picture":
         Image.new("RGB", (90, 90)).save(data.image_dir / "0.png")
     changes = {"augmentation": {"AUGMENT": True, "AUGMENT_VIEWS": 1}, "preprocessing": {"SCRATCH_IMAGE_SIZE": 16}}
-    second = cache(*make(data, seed=int(change == "weights"), **changes.get(change, {}))).path
+    second = cache(*make(data, seed=int(change == "weights"), **changes.get(change, {}))).paths[0]
     assert second != first
 
 
 def test_a_damaged_file_is_named_and_made_anew(data, capsys):
     made = make(data)
-    path = cache(*made).path
+    path = cache(*made).paths[0]
     whole = path.read_bytes()
     path.write_bytes(whole[:-2] + b"\0\1")
-    assert cache(*made).path.read_bytes() == whole
+    assert cache(*made).paths[0].read_bytes() == whole
     assert "damaged" in capsys.readouterr().out
 
 
 def test_a_stopped_build_goes_on_where_it_was(data, monkeypatch):
     made = make(data)
-    whole = cache(*made).path.read_bytes()
-    path = cache(*made).path
+    whole = cache(*made).paths[0].read_bytes()
+    path = cache(*made).paths[0]
     path.unlink()
     monkeypatch.setattr(features, "BATCH", 2)
     monkeypatch.setattr(cache_file, "NOTE_EVERY", -1.0)
@@ -130,10 +143,85 @@ def test_a_disk_too_small_is_said_before_the_work(data, monkeypatch):
         cache(*make(data))
 
 
-def test_workers_under_spawn_read_the_same_features(data):
+def test_workers_under_spawn_read_the_same_features(data, parts):
     dataset = with_features(*make(data))
+    assert len(dataset.features.paths) == 3
     loader = DataLoader(
         dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", collate_fn=features.same_batch
     )
     here, there = dataset.__getitems__([0, 1, 2, 3]), next(iter(loader))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(here, there))
+
+
+def everything(features):
+    views, images = features.shape[:2]
+    return features.read([*range(images)] * views, [view for view in range(views) for _ in range(images)])
+
+
+@pytest.mark.parametrize("views, workers", [(1, 0), (3, 1)])
+def test_parts_hold_what_one_file_does(data, monkeypatch, views, workers):
+    made = make(data, AUGMENT=views > 1, AUGMENT_VIEWS=views, NUM_WORKERS=workers)
+    one = cache(*made)
+    monkeypatch.setattr(features, "PART_BYTES", one.paths[0].stat().st_size * 2 // 5)
+    parts = cache(*made)
+    assert (len(one.paths), len(parts.paths)) == (1, 3)
+    assert torch.equal(everything(parts), everything(one))
+
+
+def encoded(encoder):
+    """A list that grows by the pictures of each call; token_shape() encodes one."""
+    sizes = []
+    encoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    return sizes
+
+
+@pytest.mark.parametrize("change", ["gone", "damaged"])
+def test_only_the_part_that_is_gone_or_damaged_is_made_again(data, parts, change):
+    made = make(data)
+    first = cache(*made)
+    whole, part = everything(first), first.paths[1]
+    part.unlink() if change == "gone" else part.write_bytes(part.read_bytes()[:-2] + b"\0\1")
+    sizes = encoded(made[0])
+    assert torch.equal(everything(cache(*made)), whole) and sizes == [1, 2]
+
+
+def test_a_build_that_stopped_in_its_second_part_goes_on_there(data, parts, monkeypatch):
+    encoder, pictures, settings = make(data)
+    expected = everything(cache(*make(data, DATA_DIR=str(data.image_dir / "other"))))
+    monkeypatch.setattr(features, "BATCH", 1)
+    monkeypatch.setattr(cache_file, "NOTE_EVERY", -1.0)
+    sizes = encoded(encoder)
+    # the first is token_shape()'s, then come two pictures of the first part
+    stopping = encoder.register_forward_hook(lambda *_: pytest.exit("stopped") if len(sizes) == 5 else None)
+    with pytest.raises(pytest.exit.Exception):
+        cache(encoder, pictures, settings)
+    stopping.remove()
+    sizes.clear()
+    assert torch.equal(everything(cache(encoder, pictures, settings)), expected) and sizes == [1, 1, 1]
+
+
+def test_two_processes_make_disjoint_parts_and_read_all(data, parts):
+    made = make(data)
+    sizes = encoded(made[0])
+    cache(*made, OneOfTwo(0))
+    assert sizes == [1, 2, 1]  # the first and the last
+    second = cache(*made, OneOfTwo(1))
+    assert sizes == [1, 2, 1] + [1, 2]
+    assert torch.equal(everything(second), everything(cache(*make(data, DATA_DIR=str(data.image_dir / "one")))))
+
+
+def test_a_disk_too_small_for_all_parts_is_said_before_the_first(data, parts, monkeypatch):
+    made = make(data)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=features.PART_BYTES + 1))
+    sizes = encoded(made[0])
+    with pytest.raises(UserError, match="needs .* free"):
+        cache(*made)
+    assert sizes == [1]
+
+
+def test_many_files_are_read_without_holding_any_open(data, parts, monkeypatch):
+    found = cache(*make(data, AUGMENT=True, AUGMENT_VIEWS=3))
+    whole = everything(found)
+    monkeypatch.setattr(features, "MOST_MAPPED", 2)
+    monkeypatch.setattr(features, "mapped", lambda *_: pytest.fail("held open"))
+    assert torch.equal(everything(found), whole)
