@@ -24,7 +24,7 @@ from basics.settings import Settings
 from dataset import ImageTextDataset
 from distillation.soft_targets import shown_pixels
 from distillation.teacher import Teacher
-from losses.criterion import Criterion
+from losses.criterion import Criterion, targets_of_images
 from model import ImageToTextModel
 from networks.encoder import ImageProcessor, prepare_pixels
 from networks.hooks import ActivationHooks
@@ -175,11 +175,3 @@ class FeatureDistillLoss:
                 self.teacher.image_tokens(shown_pixels(self.teacher, self.dataset, batch))
             pulls = self.model.training_only[FEATURE_LOSS](mine[ours], its[theirs])  # (U,)
         return loss + self.weight * (pulls * targets_of_images(batch)).sum(), count
-
-
-def targets_of_images(batch: Batch) -> Tensor:
-    """How many targets the captions of each image have, (U,)."""
-    targets, U = batch["target_mask"].sum(1), len(batch["images"])
-    if "image_index" not in batch:
-        return targets.view(U, -1).sum(1)
-    return torch.zeros(U, dtype=targets.dtype, device=targets.device).index_add_(0, batch["image_index"], targets)

@@ -2,9 +2,21 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from basics.devices import Batch
+
+
+def targets_of_images(batch: Batch) -> Tensor:
+    """How many targets the captions of each image have, (U,): what a loss of images weighs them by.
+
+    Then a mean over targets stays what it is however a batch is split, between the captions of an image too.
+    """
+    targets, U = batch["target_mask"].sum(1), len(batch["images"])
+    if "image_index" not in batch:
+        return targets.view(U, -1).sum(1)
+    return torch.zeros(U, dtype=targets.dtype, device=targets.device).index_add_(0, batch["image_index"], targets)
 
 
 class Criterion(Protocol):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from basics.devices import Batch
 from basics.settings import Settings
+from losses.criterion import targets_of_images
 from model import ImageToTextModel
 from networks.caption import Caption
 from networks.decoding_options import DecodingOptions
@@ -37,18 +38,19 @@ class SelfCriticalLoss:
         self.several = DecodingOptions(settings.MAX_SEQ_LEN, num_captions=self.num_samples, **how)
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        """batch of dataset.collate_fn -> (loss times its N target tokens, N), which the loop divides by."""
+        """batch of dataset.collate_fn -> (each image's loss times its captions' targets, summed, and their number)."""
         numbers = batch["image_numbers"].tolist()
         with torch.no_grad():
             samples, rewards, baseline = self.explore(batch["images"], numbers)
-        advantage = (rewards - baseline).flatten()  # (B,)
+        advantage = rewards - baseline  # (U, K)
         tokens, mask = self.pad(samples, batch["images"].device)
         logits = model(batch["images"], tokens[:, :-1], None, mask)  # (N, V)
         log_probs = logits.float().log_softmax(-1).gather(1, tokens[:, 1:][mask][:, None])[:, 0]  # (N,)
-        weights = advantage.to(log_probs.device)[:, None].expand(mask.shape)[mask]
-        loss = -(weights * log_probs).mean()
-        count = self.count(batch)
-        return count * (loss + (-rewards.mean().to(loss.device) - loss).detach()), count
+        each = log_probs.new_zeros(mask.shape).masked_scatter(mask, log_probs)  # (U * K, T)
+        sampled = mask.view(len(rewards), -1).sum(1)  # tokens of each image's samples
+        losses = -(advantage.to(each.device) * each.sum(1).view(advantage.shape)).sum(1) / sampled  # (U,)
+        values = losses + (-rewards.mean(1).to(losses.device) - losses).detach()
+        return (targets_of_images(batch) * values).sum(), self.count(batch)
 
     def count(self, batch: Batch) -> int:
         return int(batch["target_mask"].sum())
