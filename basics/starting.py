@@ -33,7 +33,9 @@ def over() -> None:
     """The imports are done: Ctrl-C raises KeyboardInterrupt again, SIGTERM too; the terminal's line is cleared."""
     if signal.getsignal(signal.SIGINT) is leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # which would leave unfinished files behind
+    # SIGTERM's own end would leave unfinished files behind; but torchrun's processes may be waiting for one another
+    # outside Python, where no handler runs, and must end all the same
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and "LOCAL_RANK" not in os.environ:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     if timer.is_alive():
         timer.cancel()

@@ -118,10 +118,16 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
         try:
             return ask()
         except NETWORK as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in PASSING:
+            if not may_pass(error):
                 raise
             time.sleep(pause)
     return ask()
+
+
+def may_pass(error: Exception) -> bool:
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500 or error.code in PASSING
+    return not isinstance(error, http.client.InvalidURL)
 
 
 def fetch_rest(url: str, part: Path, listed: Listed | None) -> None:

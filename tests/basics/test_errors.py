@@ -8,6 +8,8 @@ import sys
 import pytest
 from tiny import ROOT
 
+from basics import starting
+
 SCRIPT = """
 import argparse
 from basics.errors import UserError, run_script
@@ -56,3 +58,14 @@ def test_ctrl_c_while_libraries_are_imported_is_one_word():
     started.send_signal(signal.SIGINT)
     left = [line for line in started.stderr if not line.startswith("import time:") and line.strip()]
     assert started.wait() == 130 and left == ["interrupted\n"]
+
+
+@pytest.mark.parametrize("of_torchrun, handler", [(False, signal.default_int_handler), (True, signal.SIG_DFL)])
+def test_sigterm_is_as_ctrl_c_but_where_processes_wait_for_one_another(monkeypatch, of_torchrun, handler):
+    monkeypatch.setenv("LOCAL_RANK", "0") if of_torchrun else monkeypatch.delenv("LOCAL_RANK", raising=False)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        starting.over()
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,7 +10,7 @@ import pytest
 from basics import disk
 from basics.errors import UserError
 from sources.shards import fetch as fetching
-from sources.shards.fetch import announce, fetch
+from sources.shards.fetch import announce, fetch, fetch_index
 
 CONTENT = bytes(range(256)) * 40
 
@@ -43,6 +43,11 @@ class Stub:
         self.asked.append(wanted)
         if self.failures:
             request.send_error(self.failures.pop())
+            return
+        if request.path.endswith("index.json"):
+            request.send_response(200)
+            request.end_headers()
+            request.wfile.write(b'{"format": 1, "shards": []}')
             return
         start = int(wanted[6:-1]) if wanted and version == self.etag and self.ranges else 0
         if start >= len(self.content):
@@ -129,6 +134,21 @@ def test_a_server_that_fails_for_a_moment_is_asked_again_one_that_has_nothing_is
     with pytest.raises(UserError, match="404"):
         fetch(stub.url + "?again", tmp_path, None)
     assert stub.failures == [404]
+
+
+def test_the_index_of_shards_that_are_not_here_yet_is_asked_for_again(stub):
+    stub.failures = [503, 503]
+    assert fetch_index(stub.url, patient=True) == {}
+    stub.failures = [503]
+    with pytest.raises(UserError, match="503"):
+        fetch_index(stub.url, patient=False)
+
+
+@pytest.mark.parametrize("rest", [" a/b.tar", "/b.tar"])
+def test_a_server_that_is_none_is_one_line(monkeypatch, tmp_path, rest):
+    monkeypatch.setattr(fetching, "PAUSES", (0.0,))
+    with pytest.raises(UserError, match="cannot fetch"):
+        announce([(f"http://127.0.0.1:1{rest}", None)], tmp_path)
 
 
 def test_a_shard_of_another_size_than_its_index_says_is_refused_before_it_comes(stub, tmp_path):

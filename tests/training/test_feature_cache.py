@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from basics import cache_file, disk
 from basics.errors import UserError
+from basics.progress_bar import progress_bar
 from dataset import ImageTextDataset, SplitPictures
 from networks.encoders import load_encoder
 from sources.prepared import PreparedData
@@ -183,6 +184,14 @@ def test_only_the_part_that_is_gone_or_damaged_is_made_again(data, parts, change
     part.unlink() if change == "gone" else part.write_bytes(part.read_bytes()[:-2] + b"\0\1")
     sizes = encoded(made[0])
     assert torch.equal(everything(cache(*made)), whole) and sizes == [1, 2]
+
+
+def test_one_bar_counts_all_parts_and_those_that_were_there_as_done_before(data, parts, monkeypatch):
+    made, bars = make(data), []
+    monkeypatch.setattr(features, "progress_bar", lambda **options: bars.append(progress_bar(**options)) or bars[-1])
+    cache(*made).paths[1].unlink()
+    cache(*made)
+    assert [(bar.n, bar.total, bar.initial) for bar in bars] == [(5, 5, 0), (5, 5, 3)]
 
 
 def test_a_build_that_stopped_in_its_second_part_goes_on_there(data, parts, monkeypatch):
