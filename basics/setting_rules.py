@@ -118,6 +118,8 @@ def language_model_problems(settings: Values) -> list[str]:
         problems.append(f"DECODER_MODEL_NAME {name} is no folder here; expected a local folder or a Hub id")
     if name and settings.TOKENIZER == "teacher":
         problems.append('TOKENIZER "teacher" is for our own decoder: a language model has its own vocabulary')
+    if settings.PARALLEL == "fsdp" and not settings.GRADIENT_CHECKPOINTING:  # blocks that run twice are not gathered
+        problems.append(f'PARALLEL "fsdp" with DECODER "{settings.DECODER}" needs GRADIENT_CHECKPOINTING true')
     if settings.DECODER_FROZEN_PRECISION == "bf16" and settings.PRECISION != "bf16":
         problems.append('DECODER_FROZEN_PRECISION "bf16" needs PRECISION "bf16"')
     return problems

@@ -40,7 +40,7 @@ class SelfCriticalLoss:
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """batch of dataset.collate_fn -> (each image's loss times its captions' targets, summed, and their number)."""
         numbers = batch["image_numbers"].tolist()
-        with torch.no_grad():
+        with torch.no_grad(), self.model.gathered():
             samples, rewards, baseline = self.explore(batch["images"], numbers)
         advantage = rewards - baseline  # (U, K)
         tokens, mask = self.pad(samples, batch["images"].device)

@@ -1,6 +1,7 @@
 """Parameters as the optimizer takes them: by the part of the model they belong to, decayed or not."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from torch import nn
@@ -27,6 +28,10 @@ class TrainableModel(nn.Module):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         raise NotImplementedError
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within, the weights are whole and stay so: each process may run it as often as it likes."""
+        return nullcontext()
 
     def parts_that_run_alone(self) -> list[nn.Module]:
         """Modules whose parameters are used in their own forward() alone, large ones, the inner ones first."""

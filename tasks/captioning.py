@@ -126,7 +126,7 @@ class Captioning:
         def caption(part: list[int]) -> list[Captioned]:
             return caption_all(self.captioner, read, part, options, size)
 
-        with autocast(self.device, self.dtype):
+        with self.model.gathered(), autocast(self.device, self.dtype):
             return dict(zip(numbers, self.processes.shared_out(numbers, caption)))
 
     def say_start(self) -> None:

@@ -7,7 +7,10 @@ part_of(tensor, like=parameter)                     # and back
 Zhao et al. 2023 (arXiv 2304.11277); https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,13 +32,24 @@ def shard(model: TrainableModel) -> TrainableModel:
     for part in [*model.parts_that_run_alone(), model]:
         # the outermost too: what stays gathered after validation would be trained on, whatever the average has changed
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
-    for part in model.modules():
-        if isinstance(part, FSDPModule):  # what is gathered for the first time in inference mode never trains again
-            part.unshard()
-            part.reshard()
     for name in model.entries:
         register_fsdp_forward_method(model, name)
-    return model
+    model.gathered = partial(gathered, model)  # type: ignore[method-assign]
+    with model.gathered():  # what is gathered for the first time in inference mode never trains again
+        return model
+
+
+@contextlib.contextmanager
+def gathered(model: TrainableModel) -> Iterator[None]:
+    """Captions of different pictures take different numbers of steps, in which processes cannot wait for each other."""
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    yield
+    for part in parts:
+        part.set_reshard_after_forward(True, recurse=False)
+        part.reshard()
 
 
 def whole(state: Any, keep: bool) -> Any:
