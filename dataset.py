@@ -18,7 +18,7 @@ position, so a run can continue in the middle of an epoch, whatever the number o
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol, TypedDict
 
 import numpy as np
@@ -338,6 +338,10 @@ class PairLoader:
     @property
     def num_examples(self) -> int:
         return len(self.dataset)
+
+    @cached_property
+    def order(self) -> str:
+        return self.dataset.pictures.source.order_fingerprint()
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         self.dataset.epoch = self.sampler.epoch = epoch

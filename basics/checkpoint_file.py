@@ -28,6 +28,7 @@ PROGRESS = {
     "global_step": COUNT,
     "batches_done": COUNT,
     "num_pairs": COUNT,
+    "order?": str,
     "loss_sum": float,
     "num_tokens": COUNT,
     "seconds?": float,

@@ -32,6 +32,11 @@ class Source(Protocol):
         """Of an epoch, known before the first batch is read."""
         ...
 
+    @property
+    def order(self) -> str:
+        """A fingerprint of the examples and their places: with another a position in an epoch means something else."""
+        ...
+
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """This process's shares of an epoch's batches after the first `start`; as many as there are batches."""
         ...

@@ -23,6 +23,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def new_step(folder: Path, delay: float) -> Callable[[], bool]:
+    """Holds once a checkpoint is there that was not before, and `delay` seconds later."""
+    before, seen = set(folder.glob("checkpoint_step_*.pt")), []
+
+    def reached() -> bool:
+        if not seen and set(folder.glob("checkpoint_step_*.pt")) - before:
+            seen.append(time.monotonic())
+        return bool(seen) and time.monotonic() > seen[0] + delay
+
+    return reached
+
+
 class Forks:
     """Runs of train.py, one after the other."""
 
@@ -42,13 +54,14 @@ class Forks:
         """`screen` is the terminal that its errors go to."""
         return self.ask(flags, folder, [({}, folder / "printed.txt", screen or folder / "errors.txt")])[0]
 
-    def start_several(self, count: int, flags: list[str], folder: Path) -> list["Fork"]:
-        """Each prints to files of its own."""
+    def start_several(self, count: int, flags: list[str], folder: Path, restarts: int = 0) -> list["Fork"]:
+        """Each prints to files of its own. restarts: how often they were started before, of at most 10 times."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        common |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": str(restarts)}
+        common |= {"TORCHELASTIC_MAX_RESTARTS": "10"}
         numbers = [{**common, "RANK": str(i), "LOCAL_RANK": str(i)} for i in range(count)]
         files = [(folder / f"printed{i}.txt", folder / f"errors{i}.txt") for i in range(count)]
         return self.ask(flags, folder, [(variables, *each) for variables, each in zip(numbers, files)])

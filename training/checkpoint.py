@@ -111,6 +111,11 @@ def restore(run: Run, resumed: Resumed) -> None:
             f"{path} stops in the middle of an epoch of {progress['num_pairs']:,} training pairs, now there are "
             f"{run.progress.num_pairs:,}; put the data back as it was, or start a new run"
         )
+    if progress["batches_done"] and progress.get("order", run.progress.order) != run.progress.order:
+        raise UserError(
+            f"{path} stops in the middle of an epoch of other pictures, or of the same in another order; name the "
+            "same data again (RAW_DIR, SHARDS), or start a new run"
+        )
     try:
         restore_state(run, checkpoint)
     except Exception as error:  # torch, numpy and random each raise what they like
@@ -131,7 +136,7 @@ def restore_state(run: Run, checkpoint: dict) -> None:
     restore_optimizer(run.optimizer, run.scheduler, placed_moments(run, optimizer), checkpoint["scheduler_state_dict"])
     run.average.load_state_dict({**average, "values": placed(run, average["values"], run.average.values)})
     run.scaler.load_state_dict(checkpoint["scaler"])
-    run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs})
+    run.progress.load_dict({**progress, "num_pairs": run.progress.num_pairs, "order": run.progress.order})
     states = [checkpoint["rng"], *checkpoint.get("rng_of_others", [])]
     if len(states) == run.processes.share.count:
         restore_rng(states[run.processes.share.index])

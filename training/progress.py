@@ -11,6 +11,7 @@ class Progress:
     global_step: int = 0  # optimizer steps taken
     batches_done: int = 0  # batches of the current epoch trained on: the data position
     num_pairs: int = 0  # examples of an epoch, which give the position its meaning
+    order: str = ""  # the fingerprint of these and of their order; older checkpoints have none
     loss_sum: float = 0.0  # nats over them
     num_tokens: int = 0  # targets of the current epoch so far
     seconds: float = 0.0  # spent training in the current epoch

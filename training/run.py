@@ -148,7 +148,7 @@ def start_run(task: Task, folder: Path, processes: Processes) -> Run:
         make_scheduler(optimizer, task.schedule, steps),
         make_scaler(task.device, task.dtype),
         WeightAverage(task.model, task.settings.EMA_DECAY),
-        Progress(num_pairs=task.train.num_examples),
+        Progress(num_pairs=task.train.num_examples, order=task.train.order),
         processes,
     )
     seed_apart(run)

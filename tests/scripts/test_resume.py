@@ -95,6 +95,18 @@ def test_the_architecture_is_the_checkpoints_and_the_rest_the_settings(finished,
     assert "DECODER_LAYERS stays 1" in result.stdout and "LEARNING_RATE is now 0.5" in result.stdout
 
 
+def test_other_pictures_in_the_middle_of_an_epoch_are_refused(finished, tmp_path):
+    """As many as before: a picture has gone to validation, one of its to training."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "data/shapes/splits.json"
+    splits = json.loads(path.read_text())
+    splits["train"][0], splits["val"][0] = splits["val"][0], splits["train"][0]
+    path.write_text(json.dumps(splits))
+    middle = "checkpoints/a/checkpoint_step_00000039.pt"
+    result = train(tmp_path, "--resume-checkpoint-path", middle, **{**RUN, "RUN_NAME": "b"})
+    assert result.returncode == 1 and "in the middle of an epoch of other pictures" in result.stderr
+
+
 def test_another_batch_size_in_the_middle_of_an_epoch_is_refused(finished, tmp_path):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     start, changes = "checkpoints/a/checkpoint_step_00000039.pt", {"RUN_NAME": "b", "BATCH_SIZE": 10}

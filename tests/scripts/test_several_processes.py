@@ -2,14 +2,16 @@
 
 import json
 import os
+import random
 import re
 import signal
 import time
+from functools import partial
 
 import pytest
 import torch
 from finished_run import copy_data
-from forks import Forks
+from forks import Forks, new_step
 from tiny import TINY, flags, load_weights, same_weights
 
 from captioner.folder import load_captioner
@@ -109,6 +111,30 @@ def test_a_run_goes_on_with_another_number_of_processes(folder, prepared, forks,
     assert ended(forks.start_several(after, [*flags(**RUN), *resume], folder)) == [0] * after
     assert losses(folder) == pytest.approx(losses(prepared, "one"), rel=1e-5)
     assert nearly_same(load_weights(last(folder)), load_weights(last(prepared, "one")))
+
+
+def test_killed_ten_times_with_restarts_the_weights_are_those_of_the_undisturbed_run(folder, forks):
+    """Restarted as torchrun --max-restarts does: the same command, and in the environment how often."""
+    settings = {**RUN, "DECODER_DROPOUT": 0.1, "NUM_EPOCHS": 4}
+    assert ended(forks.start_several(2, flags(**{**settings, "RUN_NAME": "whole"}), folder)) == [0, 0]
+    rng = random.Random(time.time_ns())  # other moments each time
+    for restarts in range(10):
+        while_it_begins = time.monotonic() + rng.random()
+        moment = new_step(folder / "checkpoints/a", 0.2 * rng.random())
+        if restarts % 3 == 2:
+            moment = partial(is_past, while_it_begins)
+        lost, other = rng.sample(forks.start_several(2, flags(**settings), folder, restarts), 2)
+        lost.signal_when(moment, signal.SIGKILL)
+        time.sleep(0.1)
+        other.send_signal(signal.SIGTERM)  # torchrun's, after its next look
+        assert ended([lost, other], 20)[0] == -signal.SIGKILL
+    assert last(folder).name < last(folder, "whole").name
+    assert ended(forks.start_several(2, flags(**settings), folder, 10)) == [0, 0]
+    assert same_weights(load_weights(last(folder)), load_weights(last(folder, "whole")))
+
+
+def is_past(moment):
+    return time.monotonic() > moment
 
 
 def has_step(folder, step):

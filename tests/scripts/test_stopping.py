@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 import torch
 from finished_run import LAST, RUN, copy_data, weights
-from forks import Forks
+from forks import Forks, new_step
 from in_process import call, train
 from tiny import TINY, flags, same_weights
 
@@ -27,18 +27,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork and no 
 def forks():
     with Forks() as forks:
         yield forks
-
-
-def new_step(folder, delay):
-    """Holds once a checkpoint is there that was not before, and `delay` seconds later."""
-    before, seen = set(folder.glob("checkpoint_step_*.pt")), []
-
-    def reached() -> bool:
-        if not seen and set(folder.glob("checkpoint_step_*.pt")) - before:
-            seen.append(time.monotonic())
-        return bool(seen) and time.monotonic() > seen[0] + delay
-
-    return reached
 
 
 def test_killed_ten_times_at_random_moments_the_weights_are_those_of_the_undisturbed_run(finished, tmp_path, forks):
