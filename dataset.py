@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from basics.devices import Batch
+from basics.launched import ALL, Share
 from basics.settings import Settings
 from basics.workers import end_with_parent, num_workers
 from networks.encoder import ImageProcessor, prepare_pixels
@@ -36,7 +37,6 @@ from sources.images import load_image
 from sources.pictures import all_pictures
 from sources.prepared import AnyData, Split
 from sources.shards.picture import Picture
-from sources.source import ALL, Share
 from tokenizer import Tokenizer
 
 SHARDS_AT_ONCE = 16  # shards whose pairs are shuffled among one another: 8 GB of those with 500 MB

@@ -3,6 +3,7 @@
     cache = CacheFile(folder / "train", inputs)             # named by all that the content depends on
     note = cache.make(total, num_bytes, produce, ...)       # produce(done) yields (number of items, their bytes)
     cache.path                                              # folder/train-0123456789ab.bin
+    note = cache.make_together(processes, total, ...)       # produce(done, stop), by each process a part
 
 Beside it lies the note, a .json of its checksum, its inputs and what about() finds. A stopped build goes on where it
 was; a second process waits for the first, then finds the file.
@@ -10,19 +11,22 @@ was; a second process waits for the first, then finds the file.
 
 import hashlib
 import json
+import mmap
 import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from basics.disk import free_bytes, size
 from basics.errors import UserError
 from basics.files import write_atomically
+from basics.launched import Share
 from basics.locks import locked
 from basics.progress_bar import progress_bar, skip
 from basics.stored import COUNT, check, json_of
@@ -34,6 +38,19 @@ PART = {"done": COUNT, "bytes": COUNT, "crc32": COUNT, "note_crc32?": COUNT}  # 
 
 Produce = Callable[[int], Iterator[tuple[int, bytes]]]  # from so many items on: a number of items and their bytes
 About = Callable[[], dict[str, Any]]
+
+
+class Together(Protocol):
+    """Processes that make a file together."""
+
+    @property
+    def here(self) -> Share:
+        """Which of those that share this machine's disks this is."""
+        ...
+
+    def wait(self) -> None:
+        """Until all have come as far."""
+        ...
 
 
 class CacheFile:
@@ -65,6 +82,48 @@ class CacheFile:
         if note.get("inputs", self.inputs) != self.inputs:
             raise UserError(f"{self.path} was made from other inputs than its name says; delete it to make it anew")
         return note
+
+    def make_together(
+        self,
+        processes: Together,
+        total: int,
+        num_bytes: int,
+        produce: Callable[[int, int], Iterator[tuple[int, bytes]]],
+        desc: str,
+        about: About = dict,
+        advice: str = "",
+    ) -> dict[str, Any]:
+        """make() by all processes of a machine: each makes a part of the items, the first joins them."""
+        index, count = processes.here.index, processes.here.count
+        if count == 1 or self.path.is_file():
+            return self.make(total, num_bytes, lambda done: produce(done, total), desc, about, advice)
+        bounds = [total * number // count for number in range(count + 1)]
+        parts = [self.part(f"{number + 1} of {count}", *items) for number, items in enumerate(pairwise(bounds))]
+        start, stop = bounds[index], bounds[index + 1]
+        mine = f"{desc}, a part of {count}"
+        parts[index].make(
+            stop - start, num_bytes // count, lambda done: produce(start + done, stop), mine, advice=advice
+        )
+        processes.wait()
+        if index == 0:
+            self.make(total, num_bytes, lambda done: concatenated(parts, bounds, done), desc, about, advice)
+            for part in parts:
+                part.path.unlink()
+                part.path.with_suffix(".json").unlink()
+        processes.wait()
+        return self.make(total, num_bytes, lambda done: produce(done, total), desc, about, advice)
+
+    def part(self, name: str, start: int, stop: int) -> "CacheFile":
+        inputs = {"of": self.inputs, "items": [start, stop]}
+        return CacheFile(self.path.with_name(f"{self.path.stem}, {name}"), inputs, self.path.suffix)
+
+
+def concatenated(parts: list[CacheFile], bounds: list[int], done: int) -> Iterator[tuple[int, Any]]:
+    """The bytes of all parts after the first `done` items, which are whole parts; mapped, as they may be large."""
+    for part, (start, stop) in zip(parts, pairwise(bounds)):
+        if start >= done and part.path.stat().st_size:
+            with open(part.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                yield stop - start, content
 
 
 def write_note(path: Path, note: dict[str, Any]) -> None:

@@ -5,6 +5,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Share:
+    """The part of the work that is this process's: the `index`-th of `count`, from 0."""
+
+    index: int = 0
+    count: int = 1
+
+
+ALL = Share()
+
+
+@dataclass(frozen=True)
 class Launch:
     """This process among all, and among those of its machine; numbers are from 0."""
 

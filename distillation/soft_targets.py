@@ -132,17 +132,17 @@ def produce_soft_targets(
     dataset: ImageTextDataset,
     settings: Settings,
     dtype: torch.dtype,
-    done: int,
+    numbers: range,
 ) -> Iterator[tuple[int, bytes]]:
-    """The records of the pictures after the first `done`, a few pictures at a time: whole pictures, no augmentation."""
+    """The records of pictures by number, a few at a time: whole pictures, no augmentation."""
     rows_of = dataset.captions_by_image()
-    for numbers in in_parts(range(done, len(dataset.pictures))):
-        rows, probs = predictions(teacher, aligned, dataset, rows_of, numbers, dtype, settings.DISTILL_TEMPERATURE)
+    for part in in_parts(numbers):
+        rows, probs = predictions(teacher, aligned, dataset, rows_of, part, dtype, settings.DISTILL_TEMPERATURE)
         found = in_our_words(aligned, rows, probs, settings.DISTILL_TOP_K)
         records = np.empty(len(found[0]), record(settings.DISTILL_TOP_K))
         for name, values in zip(records.dtype.names, found):
             records[name] = values.cpu()
-        yield len(numbers), records.tobytes()
+        yield len(part), records.tobytes()
 
 
 class CachedSoftTargets:

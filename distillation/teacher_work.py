@@ -1,6 +1,6 @@
 """What a teacher makes for its student before training: captions to mix in, and predictions of all training captions.
 
-    work = TeacherWork(teacher, train_pictures, val_pictures, tokenizer, settings, dtype)
+    work = TeacherWork(teacher, train_pictures, val_pictures, tokenizer, settings, dtype, processes)
     captions = work.captions()                                # for each training picture one of the teacher's beams
     soft_targets, findings = work.soft_targets(train_set, val_set)
 
@@ -8,6 +8,7 @@ Everything made once lies in DATA_DIR/<DATASET>/teacher/, named by the teacher's
 and the pictures, so nothing is used for what it was not made from; the teacher is loaded only for what is not there.
 """
 
+import functools
 import hashlib
 import json
 import time
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from basics.cache_file import CacheFile
+from basics.cache_file import CacheFile, Together
 from basics.devices import autocast
 from basics.disk import size
 from basics.errors import UserError
@@ -44,7 +45,7 @@ ADVICE = ", lower DISTILL_TOP_K, or train with DISTILL_CACHE false"
 
 
 class TeacherWork:
-    """A teacher, loaded when first needed, and the pictures and vocabulary of its student.
+    """A teacher, loaded when first needed, the pictures and vocabulary of its student, and who works with it.
 
     Raises UserError at once where the teacher cannot give what the settings ask for.
     """
@@ -57,7 +58,9 @@ class TeacherWork:
         tokenizer: Tokenizer,
         settings: Settings,
         dtype: torch.dtype,
+        processes: Together,
     ):
+        self.processes = processes
         self.lazy, self.train, self.val = teacher, train, val
         self.tokenizer, self.settings, self.dtype = tokenizer, settings, dtype
         self.folder = settings.data_path / "teacher"
@@ -84,24 +87,24 @@ class TeacherWork:
         cache = CacheFile(self.folder / "captions", inputs, ".jsonl")
         total, started = len(self.train), time.perf_counter()
 
-        def produce(done: int) -> Iterator[tuple[int, bytes]]:
+        def produce(done: int, stop: int) -> Iterator[tuple[int, bytes]]:
             cider = CiderD([[words(reference) for reference in row] for row in self.train.references])
-            for numbers, rows in self.candidates(done):
+            for numbers, rows in self.candidates(range(done, stop)):
                 best = [max(row, key=lambda text: cider.score(words(text), n)) for n, row in zip(numbers, rows)]
                 named = [{"image": self.train.source.name(n), "caption": text} for n, text in zip(numbers, best)]
                 yield len(named), "".join(json.dumps(line) + "\n" for line in named).encode()
 
-        cache.make(total, 200 * total, produce, "teacher's captions")
+        cache.make_together(self.processes, total, 200 * total, produce, "teacher's captions")
         found = [json.loads(line)["caption"] for line in cache.path.read_text(encoding="utf-8").splitlines()]
         distinct = len(set(found)) / total
         check_variety(found)
         print(f"captions     {total:,} of the teacher, {distinct:.0%} distinct, {cache.path}{took(started)}")
         return found
 
-    def candidates(self, done: int) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+    def candidates(self, pictures: range) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
         """Numbers of training pictures and the teacher's beams for each."""
         beams, teacher = self.settings.DISTILL_BEAMS, self.teacher
-        for numbers in in_parts(range(done, len(self.train))):
+        for numbers in in_parts(pictures):
             pixels = whole_pictures(teacher, self.train, numbers)
             with autocast(teacher.device, self.dtype):
                 yield numbers, teacher.captions(pixels, beams, beams)
@@ -135,15 +138,18 @@ class TeacherWork:
             longest=self.settings.MAX_SEQ_LEN,
             temperature=self.settings.DISTILL_TEMPERATURE,
         )
-        cache, made = CacheFile(self.folder / "targets", inputs), []
+        cache, aligned = CacheFile(self.folder / "targets", inputs), functools.cache(lambda: self.align(train_set))
 
-        def produce(done: int) -> Iterator[tuple[int, bytes]]:
-            made.append(self.align(train_set))
-            return produce_soft_targets(self.teacher, made[0], train_set, self.settings, self.dtype, done)
+        def produce(done: int, stop: int) -> Iterator[tuple[int, bytes]]:
+            pictures = range(done, stop)
+            return produce_soft_targets(self.teacher, aligned(), train_set, self.settings, self.dtype, pictures)
+
+        def about() -> dict[str, float]:
+            return self.examine(aligned(), val_set)
 
         num_bytes, started = sum(counts) * record(top_k).itemsize, time.perf_counter()
-        findings = cache.make(
-            len(self.train), num_bytes, produce, "teacher's predictions", lambda: self.examine(made[0], val_set), ADVICE
+        findings = cache.make_together(
+            self.processes, len(self.train), num_bytes, produce, "teacher's predictions", about, ADVICE
         )
         print(f"targets      {size(num_bytes)}, {cache.path}{took(started)}")
         return CachedSoftTargets(cache.path, order, counts, top_k), findings

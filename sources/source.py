@@ -1,21 +1,9 @@
 """The door to data: what training reads, batch by batch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from basics.devices import Batch
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of the work that is this process's: the `index`-th of `count`, from 0."""
-
-    index: int = 0
-    count: int = 1
-
-
-ALL = Share()
 
 
 class Source(Protocol):

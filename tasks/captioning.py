@@ -331,13 +331,11 @@ def build_loaders(
         for pictures in (train, val)
     ]
     taught = teacher if settings.DISTILL == "teacher" else None  # else it only lends its vocabulary
-    with main_first(processes):
-        work = TeacherWork(taught, train, val, tokenizer, settings, dtype) if taught else None
-        captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
-        train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)
-        val_set = ImageTextDataset(val, tokenizer, settings, features=features[1])
-        asked = work is not None and settings.DISTILL_ALPHA > 0
-        soft_targets, findings = work.soft_targets(train_set, val_set) if work and asked else (None, {})
+    work = TeacherWork(taught, train, val, tokenizer, settings, dtype, processes) if taught else None
+    captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
+    train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)
+    val_set = ImageTextDataset(val, tokenizer, settings, features=features[1])
+    soft_targets, findings = work.soft_targets(train_set, val_set) if work and settings.DISTILL_ALPHA else (None, {})
     ingredients = Ingredients(
         settings,
         model,

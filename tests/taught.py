@@ -18,6 +18,7 @@ from model import ImageToTextModel
 from sources.prepare import prepare
 from tasks.captioning import build_model, choose_tokenizer
 from tokenizer import CaptionTokenizer
+from training.processes import OneProcess
 
 CPU = torch.device("cpu")
 
@@ -41,7 +42,8 @@ class Made:
         """Of a teacher that is not loaded yet."""
         settings = self.settings.replace(**changes)
         lazy = LazyTeacher(settings.TEACHER_MODEL_NAME, CPU)
-        return TeacherWork(lazy, self.train_set.pictures, self.val_set.pictures, self.tokenizer, settings, dtype)
+        pictures = self.train_set.pictures, self.val_set.pictures
+        return TeacherWork(lazy, *pictures, self.tokenizer, settings, dtype, OneProcess())
 
     def soft_targets(self, dtype=torch.float32, **changes) -> tuple[SoftTargets, dict]:
         return self.work(dtype, **changes).soft_targets(self.train_set, self.val_set)

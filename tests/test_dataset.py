@@ -7,6 +7,7 @@ from PIL import Image
 from tiny import tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
+from basics.launched import Share
 from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn, cut
 from sources.images import ImageError
 from sources.prepared import PreparedData
@@ -122,3 +123,21 @@ def test_a_picture_that_vanished_is_named(data):
     (data.image_dir / "0.png").unlink()
     with pytest.raises(ImageError, match="0.png"):
         dataset[0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_processes_read_each_pair_once_and_together_the_batches_of_one(data, count):
+    """The last batch has fewer pairs than there are processes, and as many batches come to all."""
+    settings = tiny_settings(BATCH_SIZE=len(make_dataset(data)) - 1)
+    loaders = [
+        PairLoader(make_dataset(data), settings, 0, shuffle=True, share=Share(index, count)) for index in range(count)
+    ]
+    whole = PairLoader(make_dataset(data), settings, 0, shuffle=True)
+    for start in (0, 1):
+        shares = [[numbers_that_count(batch) for batch in loader.batches(3, start)] for loader in loaders]
+        together = [[number for part in parts for number in part] for parts in zip(*shares, strict=True)]
+        assert together == [numbers_that_count(batch) for batch in whole.batches(3, start)]
+
+
+def numbers_that_count(batch):
+    return batch["caption_numbers"][batch["target_mask"].any(1)].tolist()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from basics.devices import Batch
+from basics.launched import ALL, Share
 from basics.settings import Settings
 from networks.parameters import TrainableModel
-from sources.source import ALL, Share
 
 Number = TypeVar("Number", int, float)
 Item = TypeVar("Item")

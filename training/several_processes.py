@@ -20,13 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from basics.devices import Batch
 from basics.errors import UserError, first_line
-from basics.launched import Launch
+from basics.launched import Launch, Share
 from basics.settings import Settings
 from networks.parameters import TrainableModel
-from sources.source import Share
 from training.lost_processes import News
 from training.processes import Item, Number, Result, clip_gradients
-from training.sharded import part_of, shard, whole
+from training.sharded import shard, shard_like, whole
 
 TO_MEET = timedelta(minutes=10)  # machines start at times of their own
 AT_WORK = timedelta(hours=24)  # one may prepare for long; a lost one is known by its closed connection
@@ -128,7 +127,7 @@ class SeveralProcesses:
         return whole(state, keep=self.is_main)
 
     def placed(self, tensor: Tensor, like: Tensor) -> Tensor:
-        return part_of(tensor, like)
+        return shard_like(tensor, like)
 
 
 @contextlib.contextmanager

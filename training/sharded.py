@@ -2,7 +2,7 @@
 
 shard(model)                                        # in place; its parameters are DTensors from here on
 whole(model.state_dict(), keep=is_main)             # plain tensors on the CPU, as other runs have them
-part_of(tensor, like=parameter)                     # and back
+shard_like(tensor, like=parameter)                     # and back
 
 Zhao et al. 2023 (arXiv 2304.11277); https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
@@ -62,7 +62,7 @@ def whole(state: Any, keep: bool) -> Any:
     return [whole(value, keep) for value in state] if isinstance(state, list) else state
 
 
-def part_of(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's part of a tensor that each has whole."""
     if not isinstance(like, DTensor):
         return tensor

@@ -1,11 +1,15 @@
 """A cache is what was produced, whatever a kill, a full disk or another program made of its files and notes."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import pytest
 
 from basics import cache_file
 from basics.cache_file import CacheFile
+from basics.launched import Share
 
 TOTAL = 6
 WHOLE = b"".join(b"%05d" % number for number in range(TOTAL))
@@ -87,3 +91,25 @@ def test_a_cache_from_before_notes_had_checksums_is_used(cache):
     note.write_text(json.dumps(expected))
     asked.clear()
     assert make(cache) == expected and not asked
+
+
+class OfThree:
+    """Of three processes one, as a thread."""
+
+    def __init__(self, index: int, barrier: threading.Barrier):
+        self.here, self.wait = Share(index, 3), barrier.wait
+
+
+def test_several_processes_make_a_part_each_of_one_file(cache):
+    barrier, produce_some = threading.Barrier(3, timeout=30), lambda done, stop: islice(produce(done), stop - done)
+    with ThreadPoolExecutor(3) as pool:
+        making = [
+            pool.submit(cache.make_together, OfThree(index, barrier), TOTAL, len(WHOLE), produce_some, "making")
+            for index in range(3)
+        ]
+    assert [thread.result() for thread in making] == 3 * [making[0].result()]
+    assert cache.path.read_bytes() == WHOLE and sorted(asked) == [*range(TOTAL)]
+    assert {path.name for path in cache.path.parent.iterdir()} == {
+        cache.path.name,
+        cache.path.with_suffix(".json").name,
+    }

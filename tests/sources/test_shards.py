@@ -23,6 +23,7 @@ from transformers import ViTImageProcessor
 import dataset as dataset_module
 import write_shards
 from basics.errors import UserError
+from basics.launched import ALL, Share
 from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures
 from sources.images import find_pictures, load_image
 from sources.pictures import split_pictures
@@ -53,9 +54,9 @@ def home(tmp_path_factory):
     return home
 
 
-def loader_of(data, settings):
+def loader_of(data, settings, share=ALL):
     pictures = SplitPictures(data, "train", ViTImageProcessor(size={"height": 16, "width": 16}), settings)
-    return PairLoader(ImageTextDataset(pictures, tiny_tokenizer(), settings), settings, 0, shuffle=True)
+    return PairLoader(ImageTextDataset(pictures, tiny_tokenizer(), settings), settings, 0, shuffle=True, share=share)
 
 
 def picture_bytes(color=0):
@@ -139,6 +140,22 @@ def test_shards_give_the_batches_of_their_folder_and_go_on_in_the_middle(home, t
         assert len(found) == len(expected) - start
         for a, b in zip(found, expected[start:]):
             assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("count", [2, 3])
+def test_any_number_of_processes_and_workers_read_an_epoch_of_many_shards_once(
+    home, tmp_path, monkeypatch, count, workers
+):
+    """More shards than are shuffled at once."""
+    monkeypatch.setattr("dataset.SHARDS_AT_ONCE", 2)
+    settings = settings_for(tmp_path, SHARDS=str(home / "shards"), NUM_WORKERS=workers)
+    data = made(settings)
+    loaders = [loader_of(data, settings, Share(index, count)) for index in range(count)]
+    found = [[batch["caption_numbers"].tolist() for batch in loader.batches(epoch=2)] for loader in loaders]
+    whole = [batch["caption_numbers"].tolist() for batch in loader_of(data, settings).batches(epoch=2)]
+    assert [sum(parts, []) for parts in zip(*found, strict=True)] == whole
+    assert sorted(sum(whole, [])) == [*range(len(loaders[0].dataset))]
 
 
 def test_the_order_of_an_epoch_has_one_fingerprint_wherever_its_shards_lie(home, tmp_path):

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 
 from basics import cache_file, disk
 from basics.errors import UserError
+from basics.launched import Share
 from basics.progress_bar import progress_bar
 from dataset import ImageTextDataset, SplitPictures
 from networks.encoders import load_encoder
 from sources.prepared import PreparedData
-from sources.source import Share
 from training import feature_cache as features
 from training.feature_cache import cached_features
 from training.processes import OneProcess
