@@ -5,14 +5,17 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from finished_run import copy_data
 from forks import Forks, new_step
-from tiny import TINY, flags, load_weights, same_weights
+from tiny import ROOT, TINY, environment, flags, load_weights, same_weights
 
 from captioner.folder import load_captioner
 
@@ -131,6 +134,27 @@ def test_killed_ten_times_with_restarts_the_weights_are_those_of_the_undisturbed
     assert last(folder).name < last(folder, "whole").name
     assert ended(forks.start_several(2, flags(**settings), folder, 10)) == [0, 0]
     assert same_weights(load_weights(last(folder)), load_weights(last(folder, "whole")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="torchrun's children are found as Linux lists them")
+def test_torchrun_starts_all_of_them_and_again_when_one_is_lost(folder, prepared):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    command = [*torchrun, "--monitor-interval", "0.1", str(ROOT / "train.py"), *flags(**RUN)]
+    with open(folder / "printed.txt", "w") as out:
+        agent = subprocess.Popen(command, cwd=folder, env=environment(), stdout=out, stderr=subprocess.STDOUT)
+    try:
+        while not has_step(folder, 3):
+            assert agent.poll() is None
+            time.sleep(0.002)
+        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        assert agent.wait(120) == 0
+    finally:
+        agent.kill()
+        print((folder / "printed.txt").read_text())
+    assert "restart      1 of at most 1\nresume " in (folder / "printed.txt").read_text()
+    assert losses(folder) == pytest.approx(losses(prepared, "one"), rel=1e-5)
+    assert nearly_same(load_weights(last(folder)), load_weights(last(prepared, "one")))
 
 
 def is_past(moment):
