@@ -120,8 +120,10 @@ def restore(run: Run, resumed: Resumed) -> None:
         restore_state(run, checkpoint)
     except Exception as error:  # torch, numpy and random each raise what they like
         raise UserError(f"{path} does not fit the model of these settings: {reason_of(error)}") from error
-    if run.processes.is_main and run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
-        bring_best(run, path.parent / "best")
+    if run.folder.resolve() != path.parent.resolve() and run.progress.best_epoch:
+        brought = run.processes.from_main(run.processes.is_main and bring_best(run, path.parent / "best"))
+        if not brought:
+            run.progress.forget_best()
 
 
 def restore_state(run: Run, checkpoint: dict) -> None:
@@ -167,8 +169,8 @@ def moments(state: dict) -> list[tuple[str, torch.Tensor]]:
     ]
 
 
-def bring_best(run: Run, best: Path) -> None:
-    """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own."""
+def bring_best(run: Run, best: Path) -> bool:
+    """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own: False."""
     recover_folder(best)
     try:
         config = json_of(best / "config.json")
@@ -177,9 +179,9 @@ def bring_best(run: Run, best: Path) -> None:
         config = {"epoch": None}
     if config.get("epoch", run.progress.best_epoch) == run.progress.best_epoch:  # older runs did not say
         shutil.copytree(best, run.folder / "best", dirs_exist_ok=True)
-        return
+        return True
     print(f"             {best} is no longer that of epoch {run.progress.best_epoch}: the next validation is the best")
-    run.progress.forget_best()
+    return False
 
 
 def rng_state() -> dict:
