@@ -170,7 +170,7 @@ def moments(state: dict) -> list[tuple[str, torch.Tensor]]:
 
 
 def bring_best(run: Run, best: Path) -> bool:
-    """A branch may find no better captioner than the best so far; one of an epoch it never had is not its own: False."""
+    """A branch may find no better captioner than the best so far; False where that is of an epoch it never had."""
     recover_folder(best)
     try:
         config = json_of(best / "config.json")

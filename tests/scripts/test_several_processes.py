@@ -118,12 +118,12 @@ def test_a_run_goes_on_with_another_number_of_processes(folder, prepared, forks,
 
 def test_killed_ten_times_with_restarts_the_weights_are_those_of_the_undisturbed_run(folder, forks):
     """Restarted as torchrun --max-restarts does: the same command, and in the environment how often."""
-    settings = {**RUN, "DECODER_DROPOUT": 0.1, "NUM_EPOCHS": 4}
+    settings = {**RUN, "DECODER_DROPOUT": 0.1, "NUM_EPOCHS": 6}
     assert ended(forks.start_several(2, flags(**{**settings, "RUN_NAME": "whole"}), folder)) == [0, 0]
     rng = random.Random(time.time_ns())  # other moments each time
     for restarts in range(10):
-        while_it_begins = time.monotonic() + rng.random()
-        moment = new_step(folder / "checkpoints/a", 0.2 * rng.random())
+        while_it_begins = time.monotonic() + 0.5 * rng.random()
+        moment = new_step(folder / "checkpoints/a", 0.05 * rng.random())
         if restarts % 3 == 2:
             moment = partial(is_past, while_it_begins)
         lost, other = rng.sample(forks.start_several(2, flags(**settings), folder, restarts), 2)
