@@ -79,7 +79,10 @@ class SeveralProcesses:
         if settings.PARALLEL == "fsdp":
             return shard(model)
         # buffers never change: BatchNorm stays in eval mode
-        return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        parallel = DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        if self.share.count > 2 and next(model.parameters()).device.type == "cpu":
+            parallel.register_comm_hook(self.share.count, mean_in_order)
+        return parallel
 
     def each(self, model: nn.Module, window: Sequence[Batch]) -> Iterator[Batch]:
         for number, batch in enumerate(window, 1):
@@ -128,6 +131,16 @@ class SeveralProcesses:
 
     def placed(self, tensor: Tensor, like: Tensor) -> Tensor:
         return shard_like(tensor, like)
+
+
+def mean_in_order(count: int, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """The mean of a bucket over processes, added up in their order, so that a run that goes on is the same to the bit.
+
+    gloo adds in an order that depends on a number's place, and DDP arranges its buckets anew after the first step.
+    """
+    parts = [torch.empty_like(bucket.buffer()) for _ in range(count)]
+    gathered = dist.all_gather(parts, bucket.buffer(), async_op=True).get_future()
+    return gathered.then(lambda _: sum(parts[1:], parts[0]) / count)
 
 
 @contextlib.contextmanager

@@ -86,19 +86,24 @@ def test_several_processes_follow_the_losses_of_one(folder, prepared, forks, cou
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"SCST_EPOCHS": 1, "BEST_METRIC": "cider", "GROUP_CAPTIONS": "true"}, {"PARALLEL": "fsdp", "EMA_DECAY": 0.9}],
+    "count, changes",
+    [
+        (2, {"SCST_EPOCHS": 1, "BEST_METRIC": "cider", "GROUP_CAPTIONS": "true"}),
+        (2, {"PARALLEL": "fsdp", "EMA_DECAY": 0.9}),
+        (3, {}),  # where the order of a sum matters
+    ],
 )
-def test_a_stop_of_one_stops_all_and_they_go_on_to_the_bit(folder, forks, changes):
+def test_a_stop_of_one_stops_all_and_they_go_on_to_the_bit(folder, forks, count, changes):
     settings = {**RUN, **changes, "DECODER_DROPOUT": 0.1}
-    assert ended(forks.start_several(2, flags(**{**settings, "RUN_NAME": "whole"}), folder)) == [0, 0]
-    processes = forks.start_several(2, flags(**settings), folder)
+    assert ended(forks.start_several(count, flags(**{**settings, "RUN_NAME": "whole"}), folder)) == [0] * count
+    processes = forks.start_several(count, flags(**settings), folder)
     processes[1].signal_when(lambda: has_step(folder, 3), signal.SIGTERM)
-    assert ended(processes) == [0, 0]
+    assert ended(processes) == [0] * count
     out = processes[0].printed()[0]
-    assert "stopped by SIGTERM" in out and "torchrun --nproc-per-node 2 train.py" in out
+    assert "stopped by SIGTERM" in out and f"torchrun --nproc-per-node {count} train.py" in out
     stopped = last(folder)
-    assert ended(forks.start_several(2, [*flags(**settings), "--resume-checkpoint-path", "latest"], folder)) == [0, 0]
+    resume = ["--resume-checkpoint-path", "latest"]
+    assert ended(forks.start_several(count, [*flags(**settings), *resume], folder)) == [0] * count
     assert last(folder).name == last(folder, "whole").name > stopped.name
     assert same_weights(load_weights(last(folder)), load_weights(last(folder, "whole")))
 
