@@ -13,17 +13,20 @@ import sys
 import threading
 import time
 
+from basics.launched import launched
+
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 WATCHED = 1.0  # seconds between two looks at the parent, where the system does not tell
 
 
 @functools.cache  # said once a run, not by each loader
 def num_workers(wanted: int) -> int:
-    """As many as wanted, at most one a core that this process may use."""
+    """As many as wanted, at most one a core that this process may use, of those it shares with others that train."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if wanted > cores:
-        print(f"note         NUM_WORKERS {wanted:,} is {cores}, one a core: more would only wait for one another")
-    return min(wanted, cores)
+    most = max(1, cores // launched().count_here)
+    if wanted > most:
+        print(f"note         NUM_WORKERS {wanted:,} is {most}, one a core: more would only wait for one another")
+    return min(wanted, most)
 
 
 def end_with_parent(worker: int) -> None:

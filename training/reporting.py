@@ -82,14 +82,14 @@ def judgement(record: dict, metric: str, is_best: bool) -> str:
 
 
 def report_utilisation(run: Run, records: list[dict]) -> None:
-    """Say what share of the machine's speed in matrix products the fastest of these epochs with a loss used.
+    """Say what share of the machines' speed in matrix products the fastest of these epochs with a loss used.
 
     The fastest, as the peak is measured now: other work beside some epochs says nothing about the machine.
     """
     speeds = [record["examples_per_second"] for record in records if record["train_loss"] is not None]
     if not (speeds and run.settings.REPORT_UTILISATION):
         return
-    done, peak = max(speeds) * example_flops(run), matmul_peak(run.device, run.dtype)
+    done, peak = max(speeds) * example_flops(run), run.processes.sum(matmul_peak(run.device, run.dtype))
     print(
         f"utilisation  {done / peak:.0%} of the machine's matrix products in {str(run.dtype).removeprefix('torch.')}: "
         f"{done / 1e9:,.0f} of {peak / 1e9:,.0f} GFLOP/s at {max(speeds):,.0f} examples/s"
