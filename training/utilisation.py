@@ -59,7 +59,8 @@ def example_flops(run: Run) -> float:
     batch = to_device(next(source.batches()), run.device)
     examples = min(source.batch_size, source.num_examples)
     with autocast(run.device, run.dtype):
-        return step_flops(lambda: criterion(run.model, batch), run.model) / examples
+        flops = step_flops(lambda: criterion(run.model, batch), run.model)  # of this process's share of the batch
+    return run.processes.sum(flops) / examples
 
 
 def step_flops(loss: Callable[[], tuple[Tensor, int]], model: nn.Module) -> int:
