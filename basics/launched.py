@@ -48,8 +48,6 @@ def launched() -> Launch:
         return int(found) if found.isdigit() else otherwise
 
     count = max(1, number("WORLD_SIZE", 1))
-    if count == 1:
-        return Launch()
     return Launch(
         number("RANK", 0),
         count,
