@@ -33,9 +33,10 @@ from sources.source import Source
 from tasks.registry import build_task
 from training.checkpoint import check_room, restore, save_checkpoint
 from training.joining import joined
+from training.optimizer import clip_gradients
 from training.processes import Processes
 from training.reporting import advance, epoch_bar, report_end, report_epoch, report_utilisation
-from training.resume import Resumed, after_restart, find_resumed, run_folder, run_of, settings_for_resume
+from training.resume import Resumed, find_resumed, run_folder, run_of, settings_for_resume
 from training.run import Run, Validation, start_run
 from training.stopping import Stopped, StopSignal
 from training.tracking import Tracker, setup_wandb
@@ -57,7 +58,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: Tracker, stop: Stop
         # forward and backward: the mean over all targets of the window, whatever its batches hold
         num_targets = processes.sum(sum(criterion.count(batch) for batch in window))
         loss_sum = 0.0
-        for batch in processes.each(run.parallel_model, window):
+        for batch in window:
             with autocast(run.device, run.dtype):
                 loss, _ = criterion(run.parallel_model, to_device(batch, run.device))
             # times the processes, over which gradients are averaged
@@ -67,7 +68,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: Tracker, stop: Stop
 
         # clip and step
         run.scaler.unscale_(run.optimizer)
-        norm = processes.clip(run.model, settings.GRADIENT_CLIP_NORM or math.inf)
+        norm = clip_gradients(run.model, settings.GRADIENT_CLIP_NORM or math.inf)
         learning_rate = float(run.scheduler.get_last_lr()[0])  # the decoder's; the encoder may have its own
         stop_if_not_finite(run, loss_sum, norm, learning_rate)
         run.scaler.step(run.optimizer)
@@ -181,7 +182,8 @@ def main(argv: list[str]) -> int:
         settings, given = settings_and_given(argv)
         for line in without_effect(settings, given):
             print(f"note         {line}")
-        resumed = find_resumed(after_restart(settings))
+        processes.check(settings)
+        resumed = find_resumed(settings, processes)
         if resumed:
             settings = settings_for_resume(settings, resumed)
         folder = processes.from_main(run_folder(settings, resumed))
@@ -205,19 +207,26 @@ def train(settings: Settings, folder: Path, resumed: Resumed | None, processes: 
             StopSignal(run.processes) as stop,
         ):
             before = run.progress.epoch  # epochs that another process, perhaps on another machine, has trained
-            fit(run, tracker, uploader, stop)
+            try:
+                fit(run, tracker, uploader, stop)
+            except Stopped as signal_name:
+                save_and_say(run, str(signal_name), argv)
+                return
         next_command = task.finish(run)
         uploader.upload(run.best, "Model card with the final numbers")
         report_utilisation(run, run.progress.history[before:])
         report_end(run, next_command)
-    except Stopped as signal_name:
-        path = save_checkpoint(run)
-        print(
-            f"stopped by {signal_name} at step {run.progress.global_step:,}; continue with\n"
-            f"    {launched().command} train.py {shlex.join([*argv, '--resume-checkpoint-path', str(path)])}"
-        )
     finally:
         print(uploader.close(), end="")
+
+
+def save_and_say(run: Run, signal_name: str, argv: list[str]) -> None:
+    """Before anything is sent: who stops a run may not wait for long."""
+    path = save_checkpoint(run)
+    print(
+        f"stopped by {signal_name} at step {run.progress.global_step:,}; continue with\n"
+        f"    {launched().command} train.py {shlex.join([*argv, '--resume-checkpoint-path', str(path)])}"
+    )
 
 
 if __name__ == "__main__":

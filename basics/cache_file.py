@@ -9,6 +9,7 @@ Beside it lies the note, a .json of its checksum, its inputs and what about() fi
 was; a second process waits for the first, then finds the file.
 """
 
+import glob
 import hashlib
 import json
 import mmap
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -38,6 +39,7 @@ PART = {"done": COUNT, "bytes": COUNT, "crc32": COUNT, "note_crc32?": COUNT}  # 
 
 Produce = Callable[[int], Iterator[tuple[int, bytes]]]  # from so many items on: a number of items and their bytes
 About = Callable[[], dict[str, Any]]
+Item = TypeVar("Item")
 
 
 class Together(Protocol):
@@ -48,8 +50,15 @@ class Together(Protocol):
         """Which of those that share this machine's disks this is."""
         ...
 
+    @property
+    def is_main(self) -> bool: ...
+
     def wait(self) -> None:
         """Until all have come as far."""
+        ...
+
+    def from_main(self, value: Item) -> Item:
+        """The main process's value."""
         ...
 
 
@@ -93,12 +102,33 @@ class CacheFile:
         about: About = dict,
         advice: str = "",
     ) -> dict[str, Any]:
-        """make() by all processes of a machine: each makes a part of the items, the first joins them."""
-        index, count = processes.here.index, processes.here.count
-        if count == 1 or self.path.is_file():
+        """make() by all processes of a machine: each makes a part of the items, the first joins them.
+
+        For a moment the disk holds it twice. Raises UserError as make() does, before any work.
+        """
+
+        def alone() -> dict[str, Any]:
             return self.make(total, num_bytes, lambda done: produce(done, total), desc, about, advice)
+
+        if processes.from_main(processes.here.count > 1 and not self.path.is_file()):  # all see the same
+            self.make_of_parts(processes, total, num_bytes, produce, desc, about, advice)
+        note = processes.from_main(alone() if processes.is_main else {})
+        return note if self.path.is_file() else alone()  # on a disk of another machine
+
+    def make_of_parts(
+        self,
+        processes: Together,
+        total: int,
+        num_bytes: int,
+        produce: Callable[[int, int], Iterator[tuple[int, bytes]]],
+        desc: str,
+        about: About,
+        advice: str,
+    ) -> None:
+        index, count = processes.here.index, processes.here.count
         bounds = [total * number // count for number in range(count + 1)]
         parts = [self.part(f"{number + 1} of {count}", *items) for number, items in enumerate(pairwise(bounds))]
+        check_space(self.path.parent, 2 * num_bytes - sum(part.bytes_there() for part in parts), advice)
         start, stop = bounds[index], bounds[index + 1]
         mine = f"{desc}, a part of {count}"
         parts[index].make(
@@ -106,22 +136,24 @@ class CacheFile:
         )
         processes.wait()
         if index == 0:
-            self.make(total, num_bytes, lambda done: concatenated(parts, bounds, done), desc, about, advice)
-            for part in parts:
-                part.path.unlink()
-                part.path.with_suffix(".json").unlink()
+            for begun in (".part", ".part.json"):  # by one process, or of other parts
+                self.path.with_suffix(begun).unlink(missing_ok=True)
+            self.make(total, num_bytes, lambda _: concatenated(parts, bounds), desc, about, advice)
+            for left in self.path.parent.glob(
+                f"{glob.escape(self.path.stem)}, * of *"
+            ):  # by other numbers of processes too
+                left.unlink(missing_ok=True)
         processes.wait()
-        return self.make(total, num_bytes, lambda done: produce(done, total), desc, about, advice)
 
     def part(self, name: str, start: int, stop: int) -> "CacheFile":
         inputs = {"of": self.inputs, "items": [start, stop]}
         return CacheFile(self.path.with_name(f"{self.path.stem}, {name}"), inputs, self.path.suffix)
 
 
-def concatenated(parts: list[CacheFile], bounds: list[int], done: int) -> Iterator[tuple[int, Any]]:
-    """The bytes of all parts after the first `done` items, which are whole parts; mapped, as they may be large."""
+def concatenated(parts: list[CacheFile], bounds: list[int]) -> Iterator[tuple[int, Any]]:
+    """The items of each part and their bytes; mapped, as they may be large."""
     for part, (start, stop) in zip(parts, pairwise(bounds)):
-        if start >= done and part.path.stat().st_size:
+        if part.path.stat().st_size:
             with open(part.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 yield stop - start, content
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from basics import starting
-from basics.launched import launched
 from basics.paths import shown
 
 LONGEST = 300  # characters of another's error within a message of ours
@@ -59,8 +58,7 @@ def exit_status(main: Callable[[list[str]], int | None], argv: list[str], debug:
         finally:
             sys.stdout.flush()  # here, as at Python's own end a closed pipe is a complaint
     except KeyboardInterrupt:
-        if launched().speaks:
-            print("interrupted", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     except SaidElsewhere:
         return 1

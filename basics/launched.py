@@ -33,8 +33,10 @@ class Launch:
     @property
     def command(self) -> str:
         """What starts as many again, before the script's name."""
-        machines = f" --nnodes {self.count // self.count_here}" if self.count > self.count_here else ""
-        return f"torchrun{machines} --nproc-per-node {self.count_here}" if self.several else "python"
+        machines = f"--nnodes {self.count // self.count_here} --rdzv-backend c10d --rdzv-endpoint HOST:PORT "
+        again = f" --max-restarts {self.most_restarts}" if self.most_restarts else ""
+        several = f"{machines * (self.count > self.count_here)}--nproc-per-node {self.count_here}{again}"
+        return f"torchrun {several}" if self.several else "python"
 
     @property
     def speaks(self) -> bool:

@@ -159,7 +159,8 @@ class TeacherWork:
     ) -> tuple[SoftTargets, dict[str, float]]:
         """Made for each batch by the teacher, which stays in memory."""
         aligned = self.align(train_set)
-        return LiveSoftTargets(self.teacher, aligned, train_set, self.settings), self.examine(aligned, val_set)
+        findings = self.processes.from_main(self.examine(aligned, val_set) if self.processes.is_main else {})
+        return LiveSoftTargets(self.teacher, aligned, train_set, self.settings), findings
 
 
 def check_variety(captions: list[str]) -> None:

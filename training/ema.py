@@ -42,8 +42,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self, model: nn.Module) -> None:
-        for name, parameter in self.trained(model).items():  # by copies: FSDP reads its parts where they are
-            value = parameter.clone()
+        for name, parameter in self.trained(model).items():
+            if type(parameter.data) is Tensor:
+                parameter.data, self.values[name] = self.values[name], parameter.data
+                continue
+            value = parameter.clone()  # FSDP reads its parts where they are
             parameter.copy_(self.values[name])
             self.values[name].copy_(value)
 

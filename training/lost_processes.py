@@ -9,6 +9,7 @@ has spoken, and name the one that is gone where it was killed.
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,10 +17,11 @@ from pathlib import Path
 
 from torch.distributed import Store
 
-from basics.errors import SaidElsewhere, UserError
+from basics.errors import SaidElsewhere, UserError, message
 from basics.launched import launched
 
 PATIENCE = 5.0  # seconds until a process that is gone has said why, or its end is known to the system
+CONNECTION = re.compile("connect|socket|peer|reset|NCCL|timed? ?out", re.IGNORECASE)  # in what torch says of a lost one
 TOLD = "told"  # the name in the store under which the first one to speak leaves its number
 
 
@@ -27,7 +29,7 @@ def then() -> str:
     launch = launched()
     if launch.restarts < launch.most_restarts:
         return "torchrun starts all of them again"
-    return "go on with --resume-checkpoint-path latest (torchrun --max-restarts 3 would have done so)"
+    return "where there is a checkpoint, go on with --resume-checkpoint-path latest"
 
 
 class News:
@@ -46,16 +48,13 @@ class News:
         """Raises what is raised within, or SaidElsewhere where another process has told the user."""
         try:
             yield
-        except (UserError, OSError, MemoryError) as error:
-            if self.first_to_tell():
-                raise
-            raise SaidElsewhere from error
-        except (RuntimeError, KeyboardInterrupt) as error:  # of this process, or for another that is gone
-            lost = self.news(PATIENCE if isinstance(error, RuntimeError) else 0)
-            if lost is None:
-                raise
+        except (Exception, KeyboardInterrupt) as error:
+            of_a_connection = isinstance(error, RuntimeError) and message(error) is None
+            lost = self.news(bool(CONNECTION.search(str(error)))) if of_a_connection else None
             if not self.first_to_tell():
                 raise SaidElsewhere from error
+            if lost is None:  # it is this process's own
+                raise
             raise UserError(
                 f"{lost} is gone: it crashed, or was killed, perhaps for want of memory; the others end too; {then()}"
             ) from error
@@ -65,19 +64,17 @@ class News:
             return self.store.compare_set(TOLD, "", str(self.index)) == str(self.index).encode()
         return True
 
-    def news(self, patience: float) -> str | None:
+    def news(self, somebody_is_gone: bool) -> str | None:
         """The process that is lost, "" where one has told the user why it ended; None where nobody is missed."""
-        limit = time.monotonic() + patience
-        while True:
+        limit = time.monotonic() + PATIENCE
+        while time.monotonic() < limit:
             if self.has_been_told():
                 return ""
             if gone := [place for place, who in enumerate(self.everyone) if self.is_gone(*who)]:
                 return f"process {gone[0]} of {len(self.everyone)} (pid {self.everyone[gone[0]][1]})"
-            if time.monotonic() >= limit:
-                break
             time.sleep(0.1)
         elsewhere = sorted({host for host, _ in self.everyone} - {socket.gethostname()})
-        return f"a process on {' or '.join(elsewhere)}" if elsewhere and patience else None
+        return f"a process on {' or '.join(elsewhere)}" if elsewhere and somebody_is_gone else None
 
     def has_been_told(self) -> bool:
         with contextlib.suppress(RuntimeError):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from basics.settings import Settings
@@ -30,6 +31,12 @@ def make_optimizer(groups: list[ParameterGroup], settings: Settings) -> torch.op
         betas=(0.9, settings.ADAM_BETA2),
         fused=True,
     )
+
+
+def clip_gradients(model: nn.Module, limit: float) -> float:
+    """Scale the gradients down to the norm `limit` of the whole of them -> their norm before."""
+    with_gradient = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    return float(nn.utils.clip_grad_norm_(with_gradient, limit))
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule, steps_per_epoch: int) -> LambdaLR:

@@ -4,10 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from basics.devices import Batch
 from basics.launched import ALL, Share
 from basics.settings import Settings
 from networks.parameters import TrainableModel
@@ -38,20 +36,16 @@ class Processes(Protocol):
         """Whether this is the one that speaks and writes; asked by any."""
         ...
 
+    def check(self, settings: Settings) -> None:
+        """Raises UserError for settings that these processes cannot train with."""
+        ...
+
     def wrap(self, model: TrainableModel, settings: Settings) -> nn.Module:
         """The model as criteria call it, whose backward pass averages the gradients of all processes."""
         ...
 
-    def each(self, model: nn.Module, window: Sequence[Batch]) -> Iterator[Batch]:
-        """The batches of an optimizer step for the wrapped model, which exchanges gradients with the last one's."""
-        ...
-
     def sum(self, value: Number) -> Number:
         """Over all processes."""
-        ...
-
-    def clip(self, model: nn.Module, limit: float) -> float:
-        """Scale the gradients down to the norm `limit` of the whole of them -> their norm before."""
         ...
 
     def agreed(self, stop: str | None) -> str | None:
@@ -89,17 +83,14 @@ class OneProcess:
     share = here = ALL
     is_main = True
 
+    def check(self, settings: Settings) -> None:
+        pass
+
     def wrap(self, model: TrainableModel, settings: Settings) -> nn.Module:
         return model
 
-    def each(self, model: nn.Module, window: Sequence[Batch]) -> Iterator[Batch]:
-        return iter(window)
-
     def sum(self, value: Number) -> Number:
         return value
-
-    def clip(self, model: nn.Module, limit: float) -> float:
-        return clip_gradients(model, limit)
 
     def agreed(self, stop: str | None) -> str | None:
         return stop
@@ -131,8 +122,3 @@ def main_first(processes: Processes) -> Iterator[None]:
     yield
     if processes.is_main:
         processes.wait()
-
-
-def clip_gradients(model: nn.Module, limit: float) -> float:
-    with_gradient = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    return float(torch.nn.utils.clip_grad_norm_(with_gradient, limit))

@@ -1,6 +1,6 @@
 """Go on where a run was stopped, or branch off from it: which checkpoint, which folder, whose settings.
 
-resumed = find_resumed(settings)                      # None for a fresh run
+resumed = find_resumed(settings, processes)           # None for a fresh run
 settings = settings_for_resume(settings, resumed)     # the checkpoint's architecture, today's other settings
 folder = run_folder(settings, resumed)
 with run_of(folder, resumed, processes): ...          # which no other run may change
@@ -34,9 +34,10 @@ class Resumed:
     checkpoint: dict
 
 
-def find_resumed(settings: Settings) -> Resumed | None:
+def find_resumed(settings: Settings, processes: Processes) -> Resumed | None:
     """Raises UserError where RESUME_CHECKPOINT_PATH names no checkpoint that can be used."""
-    path = find_resume_path(settings)
+    restarts = max(processes.gather(launched().restarts))  # of machines only that of the lost process counts
+    path = processes.from_main(find_resume_path(after_restart(settings, restarts)) if processes.is_main else None)
     if path is None:
         return None
     checkpoint = read_checkpoint(path)
@@ -64,17 +65,17 @@ def find_resume_path(settings: Settings) -> Path | None:
     return max(newest, key=lambda path: path.stat().st_mtime)
 
 
-def after_restart(settings: Settings) -> Settings:
+def after_restart(settings: Settings, restarts: int) -> Settings:
     """Where torchrun has started all processes again, the run goes on from its latest checkpoint, if it has one.
 
     Raises UserError where a restart could not find it.
     """
-    launch = launched()
-    if launch.most_restarts and settings.RUN_NAME is None:
+    most = launched().most_restarts
+    if most and settings.RUN_NAME is None:
         raise UserError("torchrun --max-restarts needs a --run-name, by which a restart finds its checkpoints")
-    if not launch.restarts or not numbered(Path(settings.CHECKPOINT_DIR) / str(settings.RUN_NAME), STEP_FILE):
+    if not restarts or not numbered(Path(settings.CHECKPOINT_DIR) / str(settings.RUN_NAME), STEP_FILE):
         return settings
-    print(f"restart      {launch.restarts} of at most {launch.most_restarts}")
+    print(f"restart      {restarts} of at most {most}")
     return settings.replace(RESUME_CHECKPOINT_PATH="latest")
 
 

@@ -15,16 +15,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from basics.devices import Batch
 from basics.errors import UserError, first_line
 from basics.launched import Launch, Share
 from basics.settings import Settings
 from networks.parameters import TrainableModel
 from training.lost_processes import News
-from training.processes import Item, Number, Result, clip_gradients
+from training.meeting import meeting
+from training.processes import Item, Number, Result
 from training.sharded import shard, shard_like, whole
 
 TO_MEET = timedelta(minutes=10)  # machines start at times of their own
@@ -46,16 +45,17 @@ class SeveralProcesses:
     """Processes: all call its methods in the same order, as each waits for the others."""
 
     def __init__(self, launch: Launch):
+        self.sharded = False
         self.share, self.here = Share(launch.index, launch.count), Share(launch.index_here, launch.count_here)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         if self.here.index < torch.cuda.device_count():  # else pick_device() says what is missing
             torch.cuda.set_device(self.here.index)
         try:
-            store, index, count = next(iter(dist.rendezvous("env://", timeout=TO_MEET)))
-            # torchrun keeps its store when it starts all again, with what the lost processes have left in it
-            store = dist.PrefixStore(f"restart {launch.restarts}", store)
-            dist.init_process_group(backend, store=store, rank=index, world_size=count, timeout=AT_WORK)
-            self.news = News(store, launch.index, self.gather(News.who()))
+            with meeting(launch, TO_MEET) as store:
+                dist.init_process_group(
+                    backend, store=store, rank=launch.index, world_size=launch.count, timeout=AT_WORK
+                )
+                self.news = News(store, launch.index, self.gather(News.who()))
         except (RuntimeError, ValueError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise UserError(
@@ -67,27 +67,33 @@ class SeveralProcesses:
     def is_main(self) -> bool:
         return self.share.index == 0
 
-    def wrap(self, model: TrainableModel, settings: Settings) -> nn.Module:
-        """DDP, which keeps the model whole in each process, or the model sharded in place. Raises UserError."""
+    def check(self, settings: Settings) -> None:
         if settings.BATCH_SIZE < self.share.count:
             raise UserError(
                 f"{self.share.count} processes split each batch, but BATCH_SIZE is {settings.BATCH_SIZE}; raise it, or "
                 "start fewer"
             )
+        if settings.DISTILL_FEATURES and settings.SCST_EPOCHS and settings.PARALLEL == "ddp":
+            raise UserError(
+                "DISTILL_FEATURES trains what SCST_EPOCHS do not, which DDP cannot follow; give SCST_EPOCHS a run of "
+                "their own, with FINETUNE_FROM"
+            )
+
+    def wrap(self, model: TrainableModel, settings: Settings) -> nn.Module:
+        """DDP, which keeps the model whole in each process, or the model sharded in place."""
         machines = f" on {ceil(self.share.count / self.here.count)} machines" * (self.share.count > self.here.count)
         print(f"processes    {self.share.count}{machines}, {settings.PARALLEL}; they split each batch of examples")
-        if settings.PARALLEL == "fsdp":
+        self.sharded = settings.PARALLEL == "fsdp"
+        if self.sharded:
             return shard(model)
-        # buffers never change: BatchNorm stays in eval mode
-        parallel = DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        # buffers never change: BatchNorm stays in eval mode; a static graph may have parameters without gradients, as
+        # CLIP's last norm, and then needs an exchange with each backward pass (no no_sync())
+        parallel = DistributedDataParallel(
+            model, forward_sync_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        )
         if self.share.count > 2 and next(model.parameters()).device.type == "cpu":
             parallel.register_comm_hook(self.share.count, mean_in_order)
         return parallel
-
-    def each(self, model: nn.Module, window: Sequence[Batch]) -> Iterator[Batch]:
-        for number, batch in enumerate(window, 1):
-            with contextlib.nullcontext() if number == len(window) else without_exchange(model):
-                yield batch
 
     def sum(self, value: Number) -> Number:
         return sum(self.numbers(value))  # type: ignore[return-value]  # in one order: the same in all processes
@@ -98,9 +104,6 @@ class SeveralProcesses:
         found = [torch.empty_like(own) for _ in range(self.share.count)]
         dist.all_gather(found, own)
         return [each.item() for each in found]  # type: ignore[misc]
-
-    def clip(self, model: nn.Module, limit: float) -> float:
-        return clip_gradients(model, limit)
 
     def agreed(self, stop: str | None) -> str | None:
         asked = max(self.numbers(int(signal.Signals[stop]) if stop else 0))
@@ -127,7 +130,7 @@ class SeveralProcesses:
         return [result for results in zip(*found) for result in results][: len(items)]
 
     def whole(self, state: dict[str, Any]) -> dict[str, Any]:
-        return whole(state, keep=self.is_main)
+        return whole(state, keep=self.is_main) if self.sharded else state
 
     def placed(self, tensor: Tensor, like: Tensor) -> Tensor:
         return shard_like(tensor, like)
@@ -141,15 +144,3 @@ def mean_in_order(count: int, bucket: dist.GradBucket) -> torch.futures.Future[T
     parts = [torch.empty_like(bucket.buffer()) for _ in range(count)]
     gathered = dist.all_gather(parts, bucket.buffer(), async_op=True).get_future()
     return gathered.then(lambda _: sum(parts[1:], parts[0]) / count)
-
-
-@contextlib.contextmanager
-def without_exchange(model: nn.Module) -> Iterator[None]:
-    """Within, gradients add up in each process alone."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(False)
-        yield
-        model.set_requires_gradient_sync(True)
-    else:
-        with model.no_sync():  # type: ignore[operator]  # DDP
-            yield

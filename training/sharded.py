@@ -46,10 +46,12 @@ def gathered(model: TrainableModel) -> Iterator[None]:
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
-    yield
-    for part in parts:
-        part.set_reshard_after_forward(True, recurse=False)
-        part.reshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_forward(True, recurse=False)
+            part.reshard()
 
 
 def whole(state: Any, keep: bool) -> Any:

@@ -25,7 +25,6 @@ from basics.files import write_atomically
 from basics.settings import Settings
 from sources.images import load_image
 from sources.shards.picture import Picture
-from training.stopping import Stopped
 
 if TYPE_CHECKING:  # only where a run logs there
     import wandb
@@ -60,7 +59,7 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish(failed=kind is not None and not issubclass(kind, Stopped))
+        self.finish(failed=kind is not None)
 
 
 class WandbTracker(Tracker):

@@ -48,11 +48,9 @@ def announce(shards: list[Wanted], folder: Path) -> None:
         asked = [pool.submit(size_of_shard, url, listed) for url, listed in missing]
         try:
             sizes = [answer.result() for answer in asked]
-        except NETWORK as error:
+        except UserError:
             pool.shutdown(cancel_futures=True)
-            raise UserError(
-                f"cannot fetch the shard {missing[0][0]} ({reason_of(error)}); start again later"
-            ) from error
+            raise
     least = " at least" * (None in sizes)
     there = sum(so_far(part_of(fetched_path(url, folder))) for url, _ in missing)
     needed = sum(number or 0 for number in sizes) - there
@@ -71,8 +69,10 @@ def size_of_shard(url: str, listed: Listed | None) -> int | None:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT) as answer:
             return length_of(answer)
-    except (urllib.error.HTTPError, ValueError):  # not every server knows HEAD; fetching will tell what is wrong
+    except (urllib.error.HTTPError, ConnectionError, ValueError):  # not every server knows HEAD; fetching will tell
         return None
+    except NETWORK as error:
+        raise UserError(f"cannot fetch the shard {url} ({reason_of(error)}); start again later") from error
 
 
 def fetch(url: str, folder: Path, listed: Listed | None) -> Path:

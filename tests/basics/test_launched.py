@@ -17,7 +17,7 @@ NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_R
         (
             {"WORLD_SIZE": "16", "RANK": "9", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"},
             Launch(9, 16, 1, 8),
-            "torchrun --nnodes 2 --nproc-per-node 8",
+            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:PORT --nproc-per-node 8",
         ),
     ],
 )

@@ -100,7 +100,7 @@ def test_a_stop_of_one_stops_all_and_they_go_on_to_the_bit(folder, forks, count,
     processes[1].signal_when(lambda: has_step(folder, 3), signal.SIGTERM)
     assert ended(processes) == [0] * count
     out = processes[0].printed()[0]
-    assert "stopped by SIGTERM" in out and f"torchrun --nproc-per-node {count} train.py" in out
+    assert "stopped by SIGTERM" in out and f"torchrun --nproc-per-node {count} --max-restarts 10 train.py" in out
     stopped = last(folder)
     resume = ["--resume-checkpoint-path", "latest"]
     assert ended(forks.start_several(count, [*flags(**settings), *resume], folder)) == [0] * count
