@@ -5,6 +5,7 @@
     python -m benchmarks.captioning --encoder FOLDER --pictures FOLDER      # greedy and beam search
     python -m benchmarks.startup    --checkpoint BEST --picture PHOTO       # one caption from cold
     python -m benchmarks.scaling    --raw-dir FLICKR8K                      # memory and time against size
+    python -m benchmarks.scale_out  --raw-dir FLICKR8K --encoder FOLDER     # several processes, shards, resuming
     python -m benchmarks.distillation --raw-dir FLICKR8K --encoder FOLDER --teacher TEACHER     # what a teacher gives
     python -m benchmarks.git_teacher  --data-dir DATA --encoder FOLDER --output FOLDER          # makes a teacher
 

@@ -44,13 +44,14 @@ CAPTIONS = {
 }
 
 
-def measure(name: str, folder: Path, **values) -> dict:
+def measure(name: str, folder: Path, parts: str = "benchmarks.scaling_parts", **values) -> dict:
     """A part in a new process. Raises UserError with its last words where it fails.
 
     This process stays small itself: a new one's peak starts at that of the one it comes from.
     """
     values_of_part = json.dumps({"folder": str(folder)} | values)
-    result = run_python(name, "-m", "benchmarks.scaling_parts", name, values_of_part, cwd=ROOT)
+    result = run_python(name, "-m", parts, name, values_of_part, cwd=ROOT)
+    values.pop("flags", None)  # long, and the same for all
     print(f"{name:<12} {values or ''} {result.stdout.splitlines()[-1]}", file=sys.stderr)
     return json.loads(result.stdout.splitlines()[-1])
 

@@ -10,6 +10,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from basics.errors import UserError, run_script
@@ -162,11 +163,16 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def main(argv: list[str]) -> None:
+def run_part(parts: dict[str, Callable[..., dict]], argv: list[str]) -> None:
+    """One of the parts, named in argv with its values -> what it found and this process's peak, printed."""
     name, arguments = argv
     values = json.loads(arguments)
-    result = PARTS[name](Path(values.pop("folder")), **values)
+    result = parts[name](Path(values.pop("folder")), **values)
     print(json.dumps(result | {f"{name}_peak": peak_memory()}))
+
+
+def main(argv: list[str]) -> None:
+    run_part(PARTS, argv)
 
 
 if __name__ == "__main__":

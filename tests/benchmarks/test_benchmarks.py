@@ -2,18 +2,32 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forks import Forks
 from in_process import call, in_folder
 from tiny import TINY, flags, save_tiny_vit, tiny_model, tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
 from basics.errors import UserError
 from basics.timing import in_turn, number, run_python
-from benchmarks import captioning, distillation, git_teacher, scaling, scaling_parts, startup, training
+from benchmarks import (
+    captioning,
+    distillation,
+    git_teacher,
+    launching,
+    scale_out,
+    scale_out_parts,
+    scaling,
+    scaling_parts,
+    startup,
+    training,
+)
 from benchmarks.raw_data import write_raw
 from benchmarks.side_by_side import Row, table
 from captioner.folder import Captioner, captioner_config, save_captioner
@@ -55,7 +69,7 @@ def rows_of(path):
     return json.loads(path.read_text())["rows"]
 
 
-@pytest.mark.parametrize("script", [training, captioning, startup, scaling, distillation, git_teacher])
+@pytest.mark.parametrize("script", [training, captioning, startup, scaling, scale_out, distillation, git_teacher])
 def test_each_script_has_a_help_page(script, capsys):
     with pytest.raises(SystemExit) as stop:
         script.main(["--help"])
@@ -177,6 +191,71 @@ def test_scaling_measures_sizes_in_processes_of_their_own(raw, tmp_path, monkeyp
     assert min(size[key] for key in scaling.SIZES) > 0 and min(captions[key] for key in scaling.CAPTIONS) > 0
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(os.listdir(tmp_path)) == ["scaling.json", "scaling.png"]  # nothing temporary stays
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
+def test_scale_out_measures_processes_shards_and_resuming(raw, encoder, tmp_path, monkeypatch):
+    """By forks in the place of torchrun, whose processes would import all that train.py does."""
+    runs, before = tmp_path / "runs", []
+    runs.mkdir()
+
+    def start(count, arguments, printed):
+        if arguments[0] != "train.py":
+            with open(printed, "w") as file:
+                return subprocess.Popen([sys.executable, "-c", f"print('imported\\n' * {count})"], stdout=file)
+        for fork in before:
+            fork.wait()
+        before[:] = forks.start_several(count, arguments[1:], runs)
+        printed.unlink(missing_ok=True)
+        printed.symlink_to(before[0].out)
+        return before[0]
+
+    monkeypatch.setattr(launching, "start", start)
+    monkeypatch.setattr(launching, "children", lambda pid: [pid])
+    monkeypatch.setattr(launching, "SAMPLE", 0.02)
+    monkeypatch.setattr(launching, "PAUSE", 0.001)
+    monkeypatch.setattr(scaling, "run_python", lambda _name, *line, cwd: call(part_of(line[1]), *line[2:], cwd=cwd))
+    work = ["--work-dir", str(runs), "--output", str(tmp_path / "out.json")]
+    work += ["--repeats", "1", "--shards", "2", "--processes", "2"]
+    small = {**TINY, "ENCODER_IMAGE_SIZE": 32, "DEVICE": "cpu"}
+    small = {name: value for name, value in small.items() if not name.startswith("SHAPES")}
+    with Forks() as forks:
+        scale_out.main(["--raw-dir", str(raw), "--encoder", encoder, "--pictures", "40", *work, *flags(**small)])
+    rows = rows_of(tmp_path / "out.json")
+    assert [row.get("processes", row.get("shards")) for row in rows] == [2, 0, 2, 2]
+    for row, columns in zip(rows, [scale_out.SPEED, scale_out.SHARDS, scale_out.SHARDS, scale_out.RESUMED]):
+        assert row.keys() == columns.keys()
+        assert all(value > 0 for name in columns.keys() - {"processes", "shards"} for value in row[name])
+    assert rows[0]["ratio"] == [1]
+
+
+def part_of(module):
+    parts = {"benchmarks.scale_out_parts": scale_out_parts, "benchmarks.scaling_parts": scaling_parts}[module]
+    return lambda argv: scaling_parts.run_part(parts.PARTS, argv)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="no /proc")
+def test_memory_of_processes_counts_what_they_share_once():
+    waiting = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2)]
+    try:
+        found = launching.children(os.getpid())
+        assert {process.pid for process in waiting} <= set(found)
+        resident, shared_once = launching.memory_of([process.pid for process in waiting])
+    finally:
+        for process in waiting:
+            process.communicate(b"\n")
+    assert resident > shared_once > 0
+    assert launching.memory_of([waiting[0].pid]) is None and launching.memory_of([]) is None
+
+
+def test_a_run_that_fails_is_named_by_its_error(tmp_path, monkeypatch):
+    def start(count, arguments, printed):
+        with open(printed, "w") as file:
+            return subprocess.Popen([sys.executable, "-c", "print('error: no data'); exit('more')"], stdout=file)
+
+    monkeypatch.setattr(launching, "start", start)
+    with pytest.raises(UserError, match="^no data$"):
+        launching.Launcher(tmp_path, []).train(1, "a")
 
 
 def test_the_peer_learns_from_the_pairs_of_ours_alone(raw, encoder, tmp_path):
