@@ -33,6 +33,7 @@ from sources.prepare import prepare, preparing
 from sources.prepared import read_prepared
 from sources.reading import read_captions
 from tokenizer import build_tokenizer
+from training.processes import OneProcess
 from training.resume import find_resumed
 
 Kind = Callable[[random.Random, Path], str]
@@ -176,7 +177,7 @@ def checkpoint_values(whole: dict, rng: random.Random, folder: Path) -> str:
     path = folder / "checkpoint_step_00000001.pt"
     torch.save(mutate_value(rng, whole)[1], path)
     settings = tiny_settings().replace(RESUME_CHECKPOINT_PATH=str(path))
-    return max(outcome(lambda: say(path), path), outcome(lambda: find_resumed(settings), path))
+    return max(outcome(lambda: say(path), path), outcome(lambda: find_resumed(settings, OneProcess()), path))
 
 
 def checkpoint_bytes(checkpoint: Path, rng: random.Random, folder: Path) -> str:

@@ -96,15 +96,33 @@ def test_a_cache_from_before_notes_had_checksums_is_used(cache):
 class OfThree:
     """Of three processes one, as a thread."""
 
-    def __init__(self, index: int, barrier: threading.Barrier):
-        self.here, self.wait = Share(index, 3), barrier.wait
+    def __init__(self, index: int, barrier: threading.Barrier, told: list):
+        self.here, self.wait, self.told = Share(index, 3), barrier.wait, told
+
+    @property
+    def is_main(self) -> bool:
+        return self.here.index == 0
+
+    def from_main(self, value):
+        self.wait()
+        if self.is_main:
+            self.told.append(value)
+        self.wait()
+        return self.told[-1]
 
 
 def test_several_processes_make_a_part_each_of_one_file(cache):
-    barrier, produce_some = threading.Barrier(3, timeout=30), lambda done, stop: islice(produce(done), stop - done)
+    barrier, told = threading.Barrier(3, timeout=30), []
+
+    def produce_some(done, stop):
+        return islice(produce(done), stop - done)
+
+    with pytest.raises(Stopped):  # one process alone, before
+        make(cache, stop=4)
+    asked.clear()
     with ThreadPoolExecutor(3) as pool:
         making = [
-            pool.submit(cache.make_together, OfThree(index, barrier), TOTAL, len(WHOLE), produce_some, "making")
+            pool.submit(cache.make_together, OfThree(index, barrier, told), TOTAL, len(WHOLE), produce_some, "making")
             for index in range(3)
         ]
     assert [thread.result() for thread in making] == 3 * [making[0].result()]

@@ -56,7 +56,7 @@ def path(made, tmp_path) -> Path:
 def go_on(run: Run, path: Path) -> None:
     """All that train.py does with a checkpoint before it trains, and the next step."""
     settings = tiny_settings(**SETTINGS).replace(RESUME_CHECKPOINT_PATH=str(path))
-    resumed = find_resumed(settings)
+    resumed = find_resumed(settings, OneProcess())
     settings_for_resume(settings, resumed)
     restore(run, resumed)
     run.optimizer.step()
@@ -135,7 +135,7 @@ def test_tensors_that_are_not_what_they_say_are_refused(made, whole, path, tmp_p
 def test_sizes_that_its_weights_do_not_have_are_refused_before_a_model_is_built(whole, path, name, value):
     torch.save(with_value(whole, ("config", name), value), path)
     with pytest.raises(UserError, match=path.name):
-        find_resumed(tiny_settings().replace(RESUME_CHECKPOINT_PATH=str(path)))
+        find_resumed(tiny_settings().replace(RESUME_CHECKPOINT_PATH=str(path)), OneProcess())
 
 
 def test_a_lie_that_is_told_twice_is_compared_with_the_weights(whole, path):
@@ -143,7 +143,10 @@ def test_a_lie_that_is_told_twice_is_compared_with_the_weights(whole, path):
         with_value(whole, ("config", "DECODER_FF_DIM"), 200_000), ("architecture", "decoder_ff_dim"), 200_000
     )
     torch.save(lie, path)
-    for work in (load_captioner, lambda path: find_resumed(tiny_settings().replace(RESUME_CHECKPOINT_PATH=str(path)))):
+    for work in (
+        load_captioner,
+        lambda path: find_resumed(tiny_settings().replace(RESUME_CHECKPOINT_PATH=str(path)), OneProcess()),
+    ):
         with pytest.raises(UserError, match=r"feed_forward.* is described as \[200000"):
             work(path)
 

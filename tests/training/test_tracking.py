@@ -28,7 +28,6 @@ from pathlib import Path
 from training import tracking
 from basics.errors import run_script
 from basics.settings import load_settings
-from training.stopping import Stopped
 Path("my-run").mkdir(exist_ok=True)
 settings = load_settings(WANDB_MODE=sys.argv[1], LEARNING_RATE=0.0123)
 """
@@ -143,12 +142,6 @@ finally:
     )
     assert "RuntimeError: out of memory" in result.stderr and "still open: None" in result.stdout
     assert exit_codes(read_wandb(tmp_path)) == [1]
-
-
-def test_a_run_stopped_by_a_signal_has_not_failed(tmp_path):
-    result = run_python(LOG + "    raise Stopped('SIGTERM')\n", "offline", tmp_path)
-    assert "Stopped: SIGTERM" in result.stderr
-    assert exit_codes(read_wandb(tmp_path)) == [0]
 
 
 def test_a_resumed_run_goes_on_as_the_same_wandb_run(offline, tmp_path):
