@@ -212,8 +212,9 @@ def test_a_stopped_file_goes_on_where_it_was(made):
     whole, stopped = (CacheFile(made.settings.data_path / "teacher" / name, {}) for name in ("whole", "stopped"))
 
     def produce(done, fail_at=None):
+        pictures = range(done, len(train_set.pictures))
         for number, part in enumerate(
-            produce_soft_targets(teacher, aligned, train_set, made.settings, torch.float32, done)
+            produce_soft_targets(teacher, aligned, train_set, made.settings, torch.float32, pictures)
         ):
             if number == fail_at:
                 raise KeyboardInterrupt
