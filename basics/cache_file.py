@@ -107,47 +107,41 @@ class CacheFile:
         For a moment the disk holds it twice. Raises UserError as make() does, before any work.
         """
 
-        def alone() -> dict[str, Any]:
-            return self.make(total, num_bytes, lambda done: produce(done, total), desc, about, advice)
+        def make_of(produce: Produce) -> dict[str, Any]:
+            return self.make(total, num_bytes, produce, desc, about, advice)
 
-        if processes.from_main(processes.here.count > 1 and not self.path.is_file()):  # all see the same
-            self.make_of_parts(processes, total, num_bytes, produce, desc, about, advice)
+        def alone() -> dict[str, Any]:
+            return make_of(lambda done: produce(done, total))
+
+        here = processes.here
+        if processes.from_main(here.count > 1 and not self.path.is_file()):  # all see the same
+            bounds = [total * number // here.count for number in range(here.count + 1)]
+            parts = [
+                self.part(f"part {number + 1} of {here.count}", *items) for number, items in enumerate(pairwise(bounds))
+            ]
+            check_space(self.path.parent, 2 * num_bytes - sum(part.bytes_there() for part in parts), advice)
+            start, stop = bounds[here.index], bounds[here.index + 1]
+            mine, name = parts[here.index], f"{desc}, a part of {here.count}"
+            mine.make(
+                stop - start, num_bytes // here.count, lambda done: produce(start + done, stop), name, advice=advice
+            )
+            processes.wait()
+            if here.index == 0:
+                self.forget(".part*")  # begun by one process, or of other parts
+                make_of(lambda _: concatenated(parts, bounds))
+                self.forget(", part *")  # of other numbers of processes too
+            processes.wait()
         note = processes.from_main(alone() if processes.is_main else {})
         return note if self.path.is_file() else alone()  # on a disk of another machine
-
-    def make_of_parts(
-        self,
-        processes: Together,
-        total: int,
-        num_bytes: int,
-        produce: Callable[[int, int], Iterator[tuple[int, bytes]]],
-        desc: str,
-        about: About,
-        advice: str,
-    ) -> None:
-        index, count = processes.here.index, processes.here.count
-        bounds = [total * number // count for number in range(count + 1)]
-        parts = [self.part(f"{number + 1} of {count}", *items) for number, items in enumerate(pairwise(bounds))]
-        check_space(self.path.parent, 2 * num_bytes - sum(part.bytes_there() for part in parts), advice)
-        start, stop = bounds[index], bounds[index + 1]
-        mine = f"{desc}, a part of {count}"
-        parts[index].make(
-            stop - start, num_bytes // count, lambda done: produce(start + done, stop), mine, advice=advice
-        )
-        processes.wait()
-        if index == 0:
-            for begun in (".part", ".part.json"):  # by one process, or of other parts
-                self.path.with_suffix(begun).unlink(missing_ok=True)
-            self.make(total, num_bytes, lambda _: concatenated(parts, bounds), desc, about, advice)
-            for left in self.path.parent.glob(
-                f"{glob.escape(self.path.stem)}, * of *"
-            ):  # by other numbers of processes too
-                left.unlink(missing_ok=True)
-        processes.wait()
 
     def part(self, name: str, start: int, stop: int) -> "CacheFile":
         inputs = {"of": self.inputs, "items": [start, stop]}
         return CacheFile(self.path.with_name(f"{self.path.stem}, {name}"), inputs, self.path.suffix)
+
+    def forget(self, ending: str) -> None:
+        """Remove the files beside it whose names begin as its own and go on like this."""
+        for left in self.path.parent.glob(glob.escape(self.path.stem) + ending):
+            left.unlink(missing_ok=True)
 
 
 def concatenated(parts: list[CacheFile], bounds: list[int]) -> Iterator[tuple[int, Any]]:

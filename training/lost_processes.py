@@ -18,6 +18,7 @@ from pathlib import Path
 from torch.distributed import Store
 
 from basics.errors import SaidElsewhere, UserError, message
+from basics.files import is_alive
 from basics.launched import launched
 
 PATIENCE = 5.0  # seconds until a process that is gone has said why, or its end is known to the system
@@ -85,9 +86,7 @@ class News:
         """Whether a process of this machine has ended; one that its parent has not noticed yet has, too."""
         if host != socket.gethostname():
             return False
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not is_alive(pid):
             return True
         stat = Path(f"/proc/{pid}/stat")  # Linux has it
         return stat.is_file() and stat.read_text(errors="replace").rpartition(") ")[2].startswith("Z")

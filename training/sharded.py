@@ -2,7 +2,7 @@
 
 shard(model)                                        # in place; its parameters are DTensors from here on
 whole(model.state_dict(), keep=is_main)             # plain tensors on the CPU, as other runs have them
-shard_like(tensor, like=parameter)                     # and back
+shard_like(tensor, like=parameter)                  # and back
 
 Zhao et al. 2023 (arXiv 2304.11277); https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
