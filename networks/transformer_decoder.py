@@ -9,7 +9,7 @@ D = C / H head width, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from networks.decoder import Sizes, Vocabulary
 from networks.parameters import ParameterGroup, parameter_groups
 
 KeysValues = tuple[Tensor, Tensor]
+TYPICAL = 12  # tokens of a caption
 Layered = tuple[Tensor, list[KeysValues]]  # what all layers make of tokens, own keys and values of each
 
 
@@ -27,17 +28,28 @@ Layered = tuple[Tensor, list[KeysValues]]  # what all layers make of tokens, own
 class Cache:
     """Keys and values of each decoder layer; `length` caption tokens have been read.
 
-    cross is (U, H, S, D), once an image, own (B, H, T, D); the B / U captions of an image lie side by side.
+    cross is (U, H, S, D), once an image, own (B, H, T, D); the B / U captions of an image lie side by side. Where a
+    layer looks at the image tokens themselves, cross is those, (U, S, C).
     """
 
-    cross: list[KeysValues]
+    cross: Sequence[KeysValues | Tensor]
     own: Sequence[KeysValues | None]
     length: int = 0
 
     def select(self, rows: Tensor, images: Tensor | None = None) -> "Cache":
         """Captions go on from the given rows (B,), each a row of the same image; images (U,) are those that stay."""
-        cross = self.cross if images is None else [(keys[images], values[images]) for keys, values in self.cross]
-        return Cache(cross, [kv and (kv[0][rows], kv[1][rows]) for kv in self.own], self.length)
+        chosen = Cache(self.cross, [kv and (kv[0][rows], kv[1][rows]) for kv in self.own], self.length)
+        return chosen if images is None else chosen.of(images)
+
+    @property
+    def num_images(self) -> int:
+        return len(self.cross[0] if isinstance(self.cross[0], Tensor) else self.cross[0][0])
+
+    def of(self, images: Tensor) -> "Cache":
+        """What is kept of these images alone (U,)."""
+        if isinstance(first := self.cross[0], Tensor):
+            return replace(self, cross=[first[images]] * len(self.cross))
+        return replace(self, cross=[(keys[images], values[images]) for keys, values in self.cross])
 
 
 class Dropout(nn.Module):
@@ -74,8 +86,9 @@ class Attention(nn.Module):
         return x.view(B, T, self.heads, C // self.heads).transpose(1, 2)  # (B, H, T, D)
 
     def keys_values(self, x: Tensor) -> KeysValues:
+        """(B, H, S, D) each, laid out so: a matrix product would copy them into this order each time it reads them."""
         keys, values = self.key_value(x).chunk(2, dim=-1)
-        return self.split(keys), self.split(values)  # (B, H, S, D) each
+        return self.split(keys).contiguous(), self.split(values).contiguous()
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None = None) -> Tensor:
         """x (B, T, C) over keys and values (U, H, S, D): the captions of an image share them, as one long row.
@@ -85,15 +98,30 @@ class Attention(nn.Module):
         B, T, C = x.shape
         U = len(keys)
         queries = self.split(self.query(x).view(U, B // U * T, C))  # (U, H, B / U * T, D)
-        if x.device.type == "cpu" and (torch.is_grad_enabled() or queries.dtype != torch.float32):
+        if x.device.type == "cpu":
             x = self.plain(queries, keys, values, allowed)
         else:
             rate = self.dropout.rate if self.training else 0.0
             x = F.scaled_dot_product_attention(queries, keys, values, allowed, dropout_p=rate)
         return self.out(x.transpose(1, 2).reshape(B, T, C))
 
+    def look_at(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """The same without keys and values of the image tokens (U, S, C): each query goes back through their weights.
+
+        A key's product with a query q is that of the token with q W, W the keys' weights of its head; the softmax does
+        not see the keys' bias, which is the same for all tokens. So an image is read as it is, once for all heads.
+        """
+        (B, T, C), U, H = x.shape, len(tokens), self.heads
+        of_keys, of_values = self.key_value.weight.view(2, H, C // H, C)  # (H, D, C) each
+        queries = self.query(x).view(B * T, H, C // H).transpose(0, 1)  # (H, B * T, D)
+        asked = (queries @ of_keys).transpose(0, 1).reshape(U, -1, C)  # (U, B / U * T * H, C)
+        scores = asked @ tokens.transpose(1, 2) * (C // H) ** -0.5
+        found = scores.softmax(-1, dtype=scores.dtype) @ tokens  # (U, B / U * T * H, C)
+        values = found.view(B * T, H, C).transpose(0, 1) @ of_values.transpose(1, 2)  # (H, B * T, D)
+        return self.out(values.transpose(0, 1).reshape(B, T, C) + self.key_value.bias[C:])
+
     def plain(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None) -> Tensor:
-        """The same in matrix products: on a CPU the fused one is slower backwards, and in 16 bits altogether."""
+        """The same in matrix products: on a CPU the fused one is slower backwards, and with few queries altogether."""
         scores = queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5
         if allowed is not None:
             scores = scores.masked_fill(~allowed, float("-inf"))
@@ -116,17 +144,21 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Tensor, own: KeysValues | None, cross: KeysValues, allowed: Tensor | None
+        self, x: Tensor, own: KeysValues | None, cross: KeysValues | Tensor, allowed: Tensor | None
     ) -> tuple[Tensor, KeysValues]:
-        """x (B, T, C) and the layer's cached keys and values -> (new x, extended own keys and values)."""
+        """x (B, T, C) and what the layer's cache holds -> (new x, extended own keys and values)."""
         normed = self.self_norm(x)
         keys, values = self.self_attention.keys_values(normed)
         if own is not None:
             keys, values = torch.cat([own[0], keys], dim=2), torch.cat([own[1], values], dim=2)
         x = x + self.dropout(self.self_attention(normed, keys, values, allowed))
-        x = x + self.dropout(self.cross_attention(self.cross_norm(x), *cross))
+        x = x + self.dropout(self.cross(self.cross_norm(x), cross))
         x = x + self.dropout(self.feed_forward(self.ff_norm(x)))
         return x, (keys, values)
+
+    def cross(self, x: Tensor, cross: KeysValues | Tensor) -> Tensor:
+        attention = self.cross_attention
+        return attention.look_at(x, cross) if isinstance(cross, Tensor) else attention(x, *cross)
 
 
 class TransformerDecoder(nn.Module):
@@ -149,7 +181,7 @@ class TransformerDecoder(nn.Module):
         super().__init__()
         if embed_dim % heads:
             raise ValueError(f"decoder_embed_dim ({embed_dim}) must be a multiple of decoder_heads ({heads})")
-        self.vocab_size, self.width, self.max_seq_len = vocab_size, embed_dim, max_seq_len
+        self.vocab_size, self.width, self.heads, self.max_seq_len = vocab_size, embed_dim, heads, max_seq_len
         self.token_embedding = nn.Embedding(vocab_size, embed_dim, padding_idx=pad_idx)
         self.position_embedding = nn.Embedding(max_seq_len, embed_dim)
         self.dropout = Dropout(dropout)
@@ -187,15 +219,29 @@ class TransformerDecoder(nn.Module):
             nn.init.zeros_(module.bias)
 
     def start(self, image_tokens: Tensor, image_index: Tensor | None) -> Cache:
-        """Cross-attention keys and values of (U, S, C) image tokens; image_index (B,) deals them out to B captions."""
-        cross = [layer.cross_attention.keys_values(image_tokens) for layer in self.layers]
-        if image_index is not None:
-            cross = [(keys[image_index], values[image_index]) for keys, values in cross]  # (B, H, S, D)
-        return Cache(cross, [None] * len(self.layers))
+        """The image tokens (U, S, C), or what image_index (B,) deals out of them to B captions."""
+        cache = Cache([image_tokens] * len(self.layers), [None] * len(self.layers))
+        return cache if image_index is None else self.with_keys(cache).of(image_index)  # (B, H, S, D)
+
+    def with_keys(self, cache: Cache) -> Cache:
+        """The same cache with cross-attention keys and values, once an image, where it has the image tokens."""
+        if not isinstance(image_tokens := cache.cross[0], Tensor):
+            return cache
+        return replace(cache, cross=[layer.cross_attention.keys_values(image_tokens) for layer in self.layers])
+
+    def worth_keys(self, captions: int, tokens: int) -> bool:
+        """Whether keys and values of an image take less than reading its tokens as they are for so many captions.
+
+        Keys and values cost 4 S C^2 operations a layer, looking without them (H - 1) 4 S C more a caption token, in
+        products half as fast.
+        """
+        return 2 * captions * max(tokens, TYPICAL) * (self.heads - 1) > self.width
 
     def decode(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """Read tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache."""
-        T = tokens.shape[1]
+        B, T = tokens.shape
+        if cache.length == 0 and self.worth_keys(B // cache.num_images, T):
+            cache = self.with_keys(cache)
         assert cache.length == 0 or T == 1, f"a cache of {cache.length} tokens takes one more at a time, got {T}"
         assert cache.length + T <= self.max_seq_len, f"{cache.length + T} tokens, at most {self.max_seq_len}"
         positions = torch.arange(cache.length, cache.length + T, device=tokens.device)
@@ -221,7 +267,8 @@ class TransformerDecoder(nn.Module):
         mask is true for the first tokens of each caption. All captions of an image are packed into one row, where each
         token sees its own caption's past: padding all but disappears, and the image's keys and values are read once.
         """
-        (B, T), U = tokens.shape, len(cache.cross[0][0])
+        cache = self.with_keys(cache)
+        (B, T), U = tokens.shape, cache.num_images
         assert T <= self.max_seq_len, f"{T} tokens, at most {self.max_seq_len}"
         lengths = mask.view(U, -1).sum(1)
         filled = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # (U, L)

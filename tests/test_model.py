@@ -156,9 +156,18 @@ def test_attention_in_matrix_products_is_torchs_own():
     attention = Attention(16, 2, dropout=0.0)
     x, allowed = torch.randn(3, 5, 16), torch.ones(5, 5).tril().bool()
     keys, values = attention.keys_values(x)
-    plain = attention(x, keys, values, allowed)
-    with torch.no_grad():
-        assert torch.allclose(attention(x, keys, values, allowed), plain, atol=1e-6)
+    queries = attention.split(attention.query(x))
+    fused = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, allowed)
+    fused = attention.out(fused.transpose(1, 2).reshape(3, 5, 16))
+    assert torch.allclose(attention(x, keys, values, allowed), fused, atol=1e-6)
+
+
+def test_looking_at_image_tokens_is_attention_over_their_keys_and_values():
+    attention = Attention(16, 2, dropout=0.0)
+    torch.nn.init.normal_(attention.key_value.bias)
+    x, image_tokens = torch.randn(6, 4, 16), torch.randn(3, 7, 16)  # two captions an image
+    expected = attention(x, *attention.keys_values(image_tokens))
+    assert torch.allclose(attention.look_at(x, image_tokens), expected, atol=1e-6)
 
 
 def test_dropout_drops_its_rate_and_keeps_the_mean():

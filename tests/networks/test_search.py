@@ -73,27 +73,27 @@ def test_a_picture_gets_the_same_captions_alone_and_in_a_batch(options):
     assert together == [caption_ids(model, options, image_tokens()[i : i + 1])[0] for i in range(3)]
 
 
+@pytest.mark.parametrize("keys", [False, True])
 @pytest.mark.parametrize("options", [dict(), dict(beam_size=3), dict(temperature=1.0, seed=5, num_captions=2)])
-def test_finished_pictures_leave_the_batch(options):
+def test_finished_pictures_leave_the_batch(options, keys):
     """The first picture's captions end at once, the others' never: rows read fall to those of the others."""
     model, _ = tiny_model()
     rows, decode, start = [], model.decode, model.start
 
     def watched(tokens, cache):
-        rows.append(len(cache.cross[0][0]))
+        rows.append(cache.num_images)
         logits, cache = decode(tokens, cache)
         logits[..., END] = -30.0
-        logits[..., END] += (
-            60.0 * (cache.cross[0][0][:, 0, 0, 0] == 0).repeat_interleave(len(logits) // rows[-1])[:, None]
-        )
+        mark = cache.cross[0] if torch.is_tensor(cache.cross[0]) else cache.cross[0][0][:, 0]  # (A, S, C or D)
+        logits[..., END] += 60.0 * (mark[:, 0, 0] == 0).repeat_interleave(len(logits) // rows[-1])[:, None]
         return logits, cache
 
     def marked(image_tokens):
-        cache = start(image_tokens)
-        cache.cross[0][0][0, 0, 0, 0] = 0
+        cache = model.decoder.with_keys(start(image_tokens)) if keys else start(image_tokens)
+        (cache.cross[0][0][:, 0] if keys else cache.cross[0])[0, 0, 0] = 0
         return cache
 
-    model.decode, model.start = watched, marked
+    model.decode, model.start, model.decoder.worth_keys = watched, marked, lambda captions, tokens: False
     captions = caption_ids(model, DecodingOptions(8, **options))
     assert [row[0][0] == [] for row in captions] == [True, False, False] and rows[0] == 3 and rows[-1] == 2
 
