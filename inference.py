@@ -143,6 +143,7 @@ def main(argv: list[str]) -> int:
     options = search_options(flags, captioner.own_options, arguments.batch_size)
     own = captioner.settings
     precision = pick_precision(own.replace(PRECISION=arguments.precision or own.PRECISION), captioner.device)
+    captioner.make_fast(precision)
     stats = Stats(arguments.batch_size)
     with autocast(captioner.device, precision):
         rows = stats.watch(caption_picture_files(captioner, paths, options, arguments.batch_size))

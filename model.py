@@ -70,7 +70,7 @@ class ImageToTextModel(TrainableModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Of pixels, or of what is encoded already, (U, S, E)."""
-        return self.encoder(images) if images.ndim == 4 else images.float()
+        return self.encoder(images) if images.ndim == 4 else images.to(next(self.projection.parameters()).dtype)
 
     def start(self, image_tokens: Tensor, image_index: Tensor | None = None) -> DecoderCache:
         """The empty cache of captions over image tokens (U, S, C); image_index (B,) names each caption's image.

@@ -1,8 +1,26 @@
-"""How much memory this machine has, for what would never fit."""
+"""How much memory this machine has, for what would never fit, and how a process keeps what it has had."""
 
+import ctypes
 import os
+import platform
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt()
+LARGEST = 2**30  # bytes of a block that is kept when it is free
 
 
 def machine_memory() -> int | None:
     """Bytes of RAM, None where the system does not say."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+
+
+def keep_freed_memory() -> None:
+    """Large blocks that are freed stay in the process for the next that are wanted.
+
+    glibc gives those above 32 MB back at once and asks for them anew: each activation of a large layer then waits for
+    the system to fill its pages with zeros, which can take half of a convolutional encoder's time. Elsewhere than with
+    glibc, or where whoever started the process has tuned it, nothing is done.
+    """
+    if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
+        libc.mallopt(M_TRIM_THRESHOLD, LARGEST)

@@ -1,5 +1,7 @@
 """The seconds in which a script imports its libraries: Ctrl-C ends it in one line, a terminal says what it waits for.
 
+And what must be set before them: how the process keeps its memory.
+
 Every script imports this before all else and run_script() calls over(). Importing it does nothing where something else
 than a script of the project is run, a notebook or a test.
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from basics.launched import launched
+from basics.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 1.0  # seconds until a terminal is told
@@ -48,6 +51,7 @@ is_script = script is not None and Path(script).resolve().parent == ROOT
 timer = threading.Timer(PATIENCE, say)
 timer.daemon = True
 if is_script:
+    keep_freed_memory()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started it wants no Ctrl-C
         signal.signal(signal.SIGINT, leave)
     if sys.stderr.isatty() and launched().speaks:

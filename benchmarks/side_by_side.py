@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from basics.files import write_atomically
+from basics.memory import keep_freed_memory
 from basics.timing import median_and_range, processor
 
 ROOT = Path(__file__).parents[1]
@@ -107,7 +108,8 @@ def command(name: str, argv: list[str]) -> str:
 
 @contextlib.contextmanager
 def set_up() -> Iterator[None]:
-    """What is printed inside goes to stderr: stdout is for the table."""
+    """What is printed inside goes to stderr: stdout is for the table. Both sides keep memory as scripts do."""
+    keep_freed_memory()
     with contextlib.redirect_stdout(sys.stderr):
         yield
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from basics.devices import pick_precision
 from basics.errors import UserError
 from basics.settings import Settings, constants
 from captioner.ensemble import load_captioners
@@ -27,15 +28,12 @@ class AnyCaptioner:
 
     path: str
     model: nn.Module
+    device: torch.device
     image_processor: ImageProcessor
     caption_pixels: Callable[[Tensor, DecodingOptions], list[list[Captioned]]]  # as Captioner.caption_pixels
     max_seq_len: int
     settings: Settings  # for BEAM_SIZE, LENGTH_PENALTY and PRECISION
     data: Path | None  # what it was trained on; None where it does not say
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
     def caption_images(self, images: Iterable[Image.Image], options: DecodingOptions) -> list[list[Captioned]]:
         """RGB pictures -> for each its captions, best first."""
@@ -51,9 +49,11 @@ def load_any(path: str, device: torch.device) -> AnyCaptioner:
 def load_trained(path: str, device: torch.device) -> AnyCaptioner:
     """What train.py made, one or an ensemble, with its own settings. Raises UserError."""
     captioner = load_captioners(path, device)
+    captioner.make_fast(pick_precision(captioner.settings, device))
     return AnyCaptioner(
         path,
         captioner.model,
+        captioner.device,
         captioner.image_processor,
         captioner.caption_pixels,
         max_seq_len=captioner.model.max_seq_len,
@@ -79,6 +79,7 @@ def load_git_captioner(path: str, folder: Path, device: torch.device) -> AnyCapt
     return AnyCaptioner(
         path,
         parts.model,
+        parts.model.device,
         parts.image_processor,
         parts.caption_pixels,
         max_seq_len=min(parts.model.config.max_position_embeddings, settings.MAX_SEQ_LEN),

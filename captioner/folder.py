@@ -38,7 +38,8 @@ from model import ImageToTextModel
 from networks.caption import Captioned
 from networks.decoder import PictureModel
 from networks.decoding_options import DecodingFlags, DecodingOptions
-from networks.encoder import ImageProcessor, describe_encoder, prepare_pixels
+from networks.encoder import ImageProcessor, describe_encoder, example_pixels, prepare_pixels
+from networks.fast import make_fast
 from networks.search import generate
 from sources.images import load_image
 from tokenizer import Tokenizer, tokenizer_files, tokenizer_from_dict, tokenizer_of_folder
@@ -67,6 +68,17 @@ class ModelCaptioner(Generic[M]):
     def settings(self) -> Settings:
         """Those it was trained with; config.py's where it is older than a setting."""
         return constants().replace(**self.config["settings"])
+
+    def make_fast(self, precision: torch.dtype) -> None:
+        """For captions and nothing else from now on, under autocast of that precision where it is not float32."""
+
+        def run() -> torch.Tensor:
+            with autocast(self.device, precision):
+                cache = self.model.start(self.model.encode(pixels))
+                return self.model.decode(torch.tensor([[self.tokenizer.start_id]], device=self.device), cache)[0]
+
+        pixels = example_pixels(self.image_processor).to(self.device)
+        make_fast(self.model, precision, run)  # type: ignore[arg-type]  # a protocol cannot be a kind of nn.Module
 
     @property
     def own_options(self) -> DecodingOptions:

@@ -182,6 +182,11 @@ def prepare_pixels(image_processor: ImageProcessor, images: Iterable[Image.Image
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def example_pixels(image_processor: ImageProcessor) -> Tensor:
+    """A picture that is not blank, prepared, (1, 3, H, W): to try a model with."""
+    return prepare_pixels(image_processor, [Image.linear_gradient("L").convert("RGB")])
+
+
 def light_parts(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
     """The pictures in order, as many at a time as have HELD pixels together, before the next is decoded."""
     part: list[Image.Image] = []

@@ -70,6 +70,10 @@ class Dropout(nn.Module):
         return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
 
 
+class KeyValue(nn.Linear):
+    """Makes keys and values of tokens; its weight is read as matrices too, so it is a class of its own."""
+
+
 class Attention(nn.Module):
     """Multi-head attention; keys and values are made apart from queries so that a cache can hold them."""
 
@@ -78,7 +82,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.dropout = Dropout(dropout)
         self.query = nn.Linear(embed_dim, embed_dim)
-        self.key_value = nn.Linear(embed_dim, 2 * embed_dim)
+        self.key_value = KeyValue(embed_dim, 2 * embed_dim)
         self.out = nn.Linear(embed_dim, embed_dim)
 
     def split(self, x: Tensor) -> Tensor:

@@ -160,6 +160,7 @@ class Captioning:
         """Score best/ on the validation split as evaluate.py does, complete its card."""
         best, settings, dataset = run.best, self.settings, self.val.dataset
         captioner = load_captioner(best, self.device)
+        captioner.make_fast(self.dtype)
         options = DecodingOptions(settings.MAX_SEQ_LEN, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
         pictures = Pictures("val", dataset.pictures.paths, [*dataset.references], [])
 

@@ -9,6 +9,7 @@ weights, the preprocessing, the pictures and the augmentation, so another encode
 used for what it was not made from. Building can be stopped and goes on where it was (cache_file.py).
 """
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ from basics.progress_bar import progress_bar, skip
 from basics.settings import Settings
 from basics.workers import end_with_parent, num_workers
 from dataset import SplitPictures
-from networks.encoder import VisionEncoder, describe_encoder, token_shape
+from networks.encoder import ImageProcessor, VisionEncoder, describe_encoder, example_pixels, token_shape
+from networks.fast import make_fast
 from training.processes import Processes
 
 BATCH = 32  # pictures encoded at once
@@ -185,9 +187,13 @@ def encoding(
         generator=torch.Generator(),  # its own: dropout must not depend on whether the file was there
     )
 
+    @functools.cache
+    def fast() -> VisionEncoder:
+        return fast_copy(encoder, pictures.image_processor, dtype)
+
     def encode_part(numbers: range, done: int) -> Iterator[tuple[int, bytes]]:
         turn.numbers, turn.done = numbers, done
-        return encode(encoder, loader, device, dtype)
+        return encode(fast(), loader, device, dtype)
 
     return encode_part
 
@@ -197,10 +203,22 @@ def encode(
     encoder: VisionEncoder, loader: DataLoader, device: torch.device, dtype: torch.dtype
 ) -> Iterator[tuple[int, bytes]]:
     """What the encoder makes of each batch, as the bytes of the file."""
-    encoder.eval()
     for pixels in loader:
         with autocast(device, dtype):
             yield len(pixels), encoder(pixels.to(device)).to(torch.float16).cpu().numpy().tobytes()
+
+
+def fast_copy(encoder: VisionEncoder, image_processor: ImageProcessor, dtype: torch.dtype) -> VisionEncoder:
+    """The encoder made fast, while training goes on with the one that its checkpoints hold."""
+    picture = example_pixels(image_processor).to(next(encoder.parameters()).device)
+    fast = copy.deepcopy(encoder)
+
+    def encode_it() -> Tensor:
+        with autocast(picture.device, dtype):
+            return fast(picture)
+
+    make_fast(fast, dtype, encode_it)
+    return fast
 
 
 def same_batch(batch: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The feature cache: what the encoder makes, made once, resumable, never stale or damaged."""
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -35,6 +36,13 @@ def parts(monkeypatch):
     monkeypatch.setattr(features, "PART_BYTES", 2 * 2 * 5 * 16)  # of five tokens, 16 wide, two bytes each
 
 
+@pytest.fixture(autouse=True)
+def as_it_is(request, monkeypatch):
+    """Calls of the encoder itself can be counted."""
+    if "fast" not in request.node.name:
+        monkeypatch.setattr(features, "fast_copy", lambda encoder, *_: encoder)
+
+
 class OneOfTwo(OneProcess):
     def __init__(self, index):
         self.is_main, self.here = index == 0, Share(index, 2)
@@ -53,6 +61,14 @@ def cache(encoder, pictures, settings, processes=None):
 
 def with_features(encoder, pictures, settings):
     return ImageTextDataset(pictures, tiny_tokenizer(), settings, features=cache(encoder, pictures, settings))
+
+
+def test_a_fast_copy_makes_the_features_and_the_encoder_stays(data):
+    encoder, pictures, settings = make(data)
+    before, pixels = copy.deepcopy(encoder.state_dict()), pictures.read([0, 1, 2, 3, 4], [0] * 5)
+    found = cache(encoder, pictures, settings).read([0, 1, 2, 3, 4], [0] * 5)
+    assert torch.allclose(found.float(), encoder.eval()(pixels), atol=2e-3)
+    assert all(torch.equal(before[name], values) for name, values in encoder.state_dict().items())
 
 
 def test_cached_features_are_what_the_encoder_makes(data):
