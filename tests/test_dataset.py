@@ -8,9 +8,10 @@ from tiny import tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
 from basics.launched import Share
-from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn, cut
+from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn
 from sources.images import ImageError
 from sources.prepared import PreparedData
+from tokenizer import cut
 
 
 @pytest.fixture
