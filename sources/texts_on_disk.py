@@ -2,7 +2,7 @@
 
 data = texts_on_disk(prepare(...), settings.data_path)      # what was read from captions.json need not stay in memory
 
-They lie in DATA_DIR/<DATASET>/texts/<key>/; the key is that of captions.json and splits.json as they are now.
+They lie in DATA_DIR/<DATASET>/texts-<key>/; the key is that of captions.json and splits.json as they are now.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def texts_on_disk(data: AnyData, data_path: Path) -> AnyData:
     if not isinstance(data, PreparedData):
         return data
     hashes = [file_hash(data_path / name) for name in ("captions.json", "splits.json")]
-    folder = data_path / "texts" / hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+    folder = data_path / f"texts-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
     mapped = MappedData(folder, data.image_dir)
     if not mapped.holds(data):
         try:

@@ -67,6 +67,10 @@ class Texts(Made[str]):
         start, end = span(self.ends.values, number)
         return self.texts.values[start:end].tobytes().decode()
 
+    def is_whole(self, count: int) -> bool:
+        """Whether there are so many, down to the end of the last."""
+        return len(self) == count and len(self.texts) == (self.ends.values[-1] if count else 0)
+
 
 class References(Made[list[str]]):
     """The captions of each picture."""
@@ -106,12 +110,12 @@ class Samples:
         return "-".join(file_hash(file.path) for file in (self.captions.texts, self.captions.ends))
 
     def is_whole(self, count: int) -> bool:
-        """Whether the files hold so many samples, and as many captions as these say."""
-        if not all(path.is_file() for path in self.files):
+        """Whether the files hold so many samples, and as many captions as these say, whole."""
+        if not all(path.is_file() for path in self.files) or len(self) != count:
             return False
         try:
-            captions = int(self.samples.values["captions_end"][-1]) if len(self) else 0
-            return len(self) == len(self.members) == count and len(self.captions) == captions
+            captions = int(self.samples.values["captions_end"][-1]) if count else 0
+            return self.members.is_whole(count) and self.captions.is_whole(captions)
         except ValueError:  # a file cut within a number
             return False
 
