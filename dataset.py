@@ -286,12 +286,14 @@ class CaptionBatchSampler(Sampler[list[int]]):
         """The same shuffled pairs, sorted by blocks of SHARDS_AT_ONCE shards that this epoch has drawn."""
         if self.shard_numbers is None:
             return order
-        named, shards = np.unique(self.shard_numbers, return_inverse=True)  # shards: numbered within the split
+        named = np.unique(self.shard_numbers)  # those of the split
         if (count := len(named)) <= SHARDS_AT_ONCE:
             return order
         blocks = -(-count // SHARDS_AT_ONCE)
-        block = (random.permutation(count) % blocks).astype(np.uint16)  # of each shard; all of about one size
-        return order[np.argsort(block[shards[self.image_numbers[order]]], kind="stable")]
+        of_shard = np.empty(int(named[-1]) + 1, np.uint16)
+        of_shard[named] = random.permutation(count) % blocks  # all of about one size
+        of_image = of_shard[self.shard_numbers]
+        return order[np.argsort(of_image[self.image_numbers[order]], kind="stable")]
 
 
 class PairLoader:

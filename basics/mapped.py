@@ -102,25 +102,24 @@ class PackedRows(Made[np.ndarray]):
         return self.num_rows
 
     @cached_property
-    def starts(self) -> list[int]:
-        """The place of each piece."""
-        starts, start = [], 0
-        for piece in range(-(-self.num_rows // ROWS_A_PIECE)):
-            starts.append(start)
-            ends = self.ends(piece, start)
-            start += ends.nbytes + int(ends[-1]) * self.dtype.itemsize
-        return starts
-
-    def ends(self, piece: int, start: int) -> np.ndarray:
-        rows = min(ROWS_A_PIECE, self.num_rows - piece * ROWS_A_PIECE)
-        return self.content.values[start : start + rows * ROW_END.itemsize].view(ROW_END)
+    def pieces(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Where the rows of each end, and its numbers: places in the content, which they share."""
+        pieces, start = [], 0
+        for first in range(0, self.num_rows, ROWS_A_PIECE):
+            rows = min(ROWS_A_PIECE, self.num_rows - first)
+            at = start + rows * ROW_END.itemsize
+            ends = self.content.values[start:at].view(ROW_END)
+            start = at + int(ends[-1]) * self.dtype.itemsize
+            pieces.append((ends, self.content.values[at:start].view(self.dtype)))
+        return pieces
 
     def made(self, number: int) -> np.ndarray:
         piece, row = divmod(number, ROWS_A_PIECE)
-        ends = self.ends(piece, self.starts[piece])
-        first = self.starts[piece] + ends.nbytes
-        start, stop = (first + place * self.dtype.itemsize for place in span(ends, row))
-        return self.content.values[start:stop].view(self.dtype).astype(np.int32)
+        ends, numbers = self.pieces[piece]
+        return numbers[slice(*span(ends, row))].astype(np.int32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"content": self.content, "num_rows": self.num_rows, "dtype": self.dtype}
 
 
 def packed(rows: Iterable[Sequence[int]], dtype: np.dtype) -> Iterator[tuple[int, bytes]]:
