@@ -4,13 +4,16 @@
     dataset.tokens[7]                                                    # of caption 7
 
 DATA_DIR/<DATASET>/tokens/<split>-<key>.bin holds packed rows (basics/mapped.py). The key covers the vocabulary,
-MAX_SEQ_LEN and the captions, so other ones make another file. Building can be stopped and goes on where it was.
+MAX_SEQ_LEN, the captions and the version of the library, so other ones make another file. Building can be stopped and
+goes on where it was.
 """
 
 import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+
+import tokenizers
 
 from basics.cache_file import CacheFile
 from basics.errors import UserError, reason_of
@@ -68,6 +71,7 @@ def token_file(
 ) -> CacheFile:
     inputs = {
         "vocabulary": tokenizer.hash,
+        "tokenizers": tokenizers.__version__,  # what cuts the captions
         "longest": settings.MAX_SEQ_LEN,
         "captions": pictures.source.captions_fingerprint(),
         "mixed_in": hashlib.sha256(json.dumps([*(mixed_in or [])]).encode()).hexdigest(),

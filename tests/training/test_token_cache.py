@@ -1,5 +1,6 @@
 """Token ids in a file: the batches that ids in memory make, encoded once, never of another vocabulary or caption."""
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -112,17 +113,17 @@ def test_a_stopped_build_goes_on_where_it_was(made, encoded, monkeypatch):
     tokens.content.path.unlink()
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(cache_file, "NOTE_EVERY", -1.0)
-        patched.setattr(token_cache, "token_ids", stopping(token_cache.token_ids, after=6))
+        patched.setattr(token_cache, "token_ids", stopping(token_cache.token_ids, 6, KeyboardInterrupt()))
         pairs(made)
     encoded.clear()
     assert rows_of(pairs(made).tokens) == whole and sum(encoded) == len(whole) - 4
 
 
-def stopping(token_ids, after):
+def stopping(token_ids, after, error):
     def some(*arguments):
         for number, row in enumerate(token_ids(*arguments)):
             if number == after:
-                raise KeyboardInterrupt
+                raise error
             yield row
 
     return some
@@ -135,17 +136,21 @@ def test_a_damaged_file_is_named_and_made_anew(made, capsys):
     assert rows_of(pairs(made).tokens) == whole and "damaged" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("why", ["no folder can be made", "the disk is full"])
+@pytest.mark.parametrize("why", ["no folder can be made", "the disk is full", "the disk fills up"])
 def test_where_the_disk_takes_no_file_the_ids_are_held_in_memory_which_is_said(made, monkeypatch, capsys, why):
     pictures, settings = made
     if why == "the disk is full":
         monkeypatch.setattr(cache_file, "free_bytes", lambda _: 10)
+    elif why == "the disk fills up":
+        full = OSError(errno.ENOSPC, "no space left on device")
+        monkeypatch.setattr(token_cache, "token_ids", stopping(token_cache.token_ids, 6, full))
     else:
         settings.data_path.mkdir(parents=True)
         (settings.data_path / "tokens").touch()
     dataset = pairs(made)
     said = capsys.readouterr().out
     assert isinstance(dataset.tokens.content, Held) and said.count("\n") == 1 and "stay in memory" in said
+    assert not [*settings.data_path.glob("tokens/*.part*")]
     assert rows_of(dataset.tokens)[:1] == [cut(tiny_tokenizer().encode(CAPTIONS[0]), LONGEST)]
 
 
