@@ -16,8 +16,7 @@ U images, B captions, T tokens of the longest caption. Order and augmentation ar
 position, so a run can continue in the middle of an epoch, whatever the number of workers and processes.
 """
 
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from typing import Protocol, TypedDict
 
@@ -30,6 +29,7 @@ from torchvision.transforms import v2
 
 from basics.devices import Batch
 from basics.launched import ALL, Share
+from basics.mapped import Joined, PackedRows
 from basics.settings import Settings
 from basics.workers import end_with_parent, num_workers
 from networks.encoder import ImageProcessor, prepare_pixels
@@ -37,8 +37,9 @@ from sources.images import load_image
 from sources.pictures import all_pictures
 from sources.prepared import AnyData, Split
 from sources.shards.picture import Picture
-from tokenizer import Tokenizer
+from tokenizer import Tokenizer, id_type, token_ids
 
+NUMBER = np.uint32  # of an image or a pair, of which many are held
 SHARDS_AT_ONCE = 16  # shards whose pairs are shuffled among one another: 8 GB of those with 500 MB
 
 
@@ -67,6 +68,10 @@ class SplitPictures:
     @property
     def paths(self) -> list[Picture]:
         return all_pictures(self.source)
+
+    def captions(self, mixed_in: Sequence[str] | None = None) -> Sequence[str]:
+        """All references, then one more caption a picture where there are any."""
+        return Joined(self.source.captions, mixed_in) if mixed_in else self.source.captions
 
     @property
     def augmentation(self) -> list[int] | None:
@@ -104,29 +109,12 @@ class Row(TypedDict):
     tokens: np.ndarray
 
 
-class PackedRows(Sequence[np.ndarray]):
-    """Rows of whole numbers, end to end in one array: 4 bytes a number, 8 a row."""
-
-    def __init__(self, rows: Iterable[list[int]]):
-        numbers, ends = array("i"), array("q")
-        for row in rows:
-            numbers.extend(row)
-            ends.append(len(numbers))
-        self.numbers, self.ends = np.frombuffer(numbers, np.int32), np.frombuffer(ends, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, row):  # type: ignore[no-untyped-def]  # of a slice nobody asks
-        row = range(len(self))[row]
-        return self.numbers[self.ends[row - 1] if row else 0 : self.ends[row]]
-
-
 class ImageTextDataset(Dataset[Row]):
     """Pairs (image, caption) of one split.
 
     features: read instead of pictures. mixed_in: one more caption an image; that of image i gets the number
-    len(self) + i and is shown at the share DISTILL_CAPTIONS in the place of the others.
+    len(self) + i and is shown at the share DISTILL_CAPTIONS in the place of the others. tokens: the rows of
+    token_ids() of all captions, where they lie in a file (training/token_cache.py); else they are held in memory.
     """
 
     def __init__(
@@ -136,16 +124,18 @@ class ImageTextDataset(Dataset[Row]):
         settings: Settings,
         *,
         features: ViewReader | None = None,
-        mixed_in: list[str] | None = None,
+        mixed_in: Sequence[str] | None = None,
+        tokens: PackedRows | None = None,
     ):
         self.pictures, self.features = pictures, features
         self.references, self.seed, self.epoch = pictures.references, settings.SEED, 0
-        source = pictures.source
-        self.image_numbers = np.repeat(np.arange(len(pictures)), source.counts)  # (pairs,) the image of each pair
-        self.captions = [*source.captions, *mixed_in] if mixed_in else source.captions
+        self.image_numbers = np.repeat(np.arange(len(pictures), dtype=NUMBER), pictures.source.counts)  # (pairs,)
+        self.captions = pictures.captions(mixed_in)
         self.share_mixed_in = settings.DISTILL_CAPTIONS if mixed_in else 0.0
-        ids = (cut(ids, settings.MAX_SEQ_LEN) for ids in tokenizer.encode_each(self.captions))
-        self.tokens = PackedRows(ids)
+        if tokens is None:
+            ids = token_ids(self.captions, tokenizer, settings.MAX_SEQ_LEN)
+            tokens = PackedRows.in_memory(ids, id_type(tokenizer))
+        self.tokens = tokens
 
     def __len__(self) -> int:
         return len(self.image_numbers)
@@ -194,11 +184,6 @@ class ImageTextDataset(Dataset[Row]):
             return self.epoch + 1
         place = np.random.default_rng((self.seed, number)).integers(self.pictures.views)
         return int(place + self.epoch) % self.pictures.views
-
-
-def cut(ids: list[int], max_seq_len: int) -> list[int]:
-    """At most max_seq_len tokens, the last one still </s>."""
-    return ids if len(ids) <= max_seq_len else [*ids[: max_seq_len - 1], ids[-1]]
 
 
 def augment(image: Image.Image, seed: tuple[int, ...], mirror: bool) -> Image.Image:
@@ -287,25 +272,28 @@ class CaptionBatchSampler(Sampler[list[int]]):
         return part.start < part.stop
 
     def order(self) -> np.ndarray:
-        pairs = np.arange(len(self.image_numbers))
+        pairs = np.arange(len(self.image_numbers), dtype=NUMBER)
         if not self.shuffle:
             return pairs
         random = np.random.default_rng((self.seed, self.epoch))
         if not self.grouped:
             return self.a_few_shards_at_once(random.permutation(pairs), random)
-        place = random.permutation(self.image_numbers.max() + 1)  # each image's place in the epoch
-        return self.a_few_shards_at_once(np.argsort(place[self.image_numbers], kind="stable"), random)
+        place = random.permutation(np.arange(self.image_numbers.max() + 1, dtype=NUMBER))  # of each image in the epoch
+        order = np.argsort(place[self.image_numbers], kind="stable").astype(NUMBER)
+        return self.a_few_shards_at_once(order, random)
 
     def a_few_shards_at_once(self, order: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """The same shuffled pairs, sorted by blocks of SHARDS_AT_ONCE shards that this epoch has drawn."""
         if self.shard_numbers is None:
             return order
-        named, shards = np.unique(self.shard_numbers, return_inverse=True)  # shards: numbered within the split
+        named = np.unique(self.shard_numbers)  # those of the split
         if (count := len(named)) <= SHARDS_AT_ONCE:
             return order
         blocks = -(-count // SHARDS_AT_ONCE)
-        block = (random.permutation(count) % blocks).astype(np.uint16)  # of each shard; all of about one size
-        return order[np.argsort(block[shards[self.image_numbers[order]]], kind="stable")]
+        of_shard = np.empty(int(named[-1]) + 1, np.uint16)
+        of_shard[named] = random.permutation(count) % blocks  # all of about one size
+        of_image = of_shard[self.shard_numbers]
+        return order[np.argsort(of_image[self.image_numbers[order]], kind="stable")]
 
 
 class PairLoader:

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from basics.errors import UserError
 from basics.files import write_atomically
+from basics.mapped import ROWS_A_PIECE
 from basics.settings import Settings
 from networks import language_tokenizer
 from networks.language_tokenizer import LanguageTokenizer
@@ -70,6 +72,23 @@ class Tokenizer(Protocol):
     def files(self) -> dict[str, str]:
         """Name -> text of what a captioner's folder keeps of it."""
         ...
+
+
+def id_type(tokenizer: Tokenizer) -> np.dtype:
+    """The smallest that holds all of its ids."""
+    return np.dtype("<u2" if len(tokenizer) <= 2**16 else "<u4")
+
+
+def token_ids(captions: Sequence[str], tokenizer: Tokenizer, max_seq_len: int, first: int = 0) -> Iterator[list[int]]:
+    """The ids of each caption from the first on, cut; few captions are in memory at once."""
+    for start in range(first, len(captions), ROWS_A_PIECE):
+        for ids in tokenizer.encode_each(captions[start : start + ROWS_A_PIECE]):
+            yield cut(ids, max_seq_len)
+
+
+def cut(ids: list[int], max_seq_len: int) -> list[int]:
+    """At most max_seq_len tokens, the last one still </s>."""
+    return ids if len(ids) <= max_seq_len else [*ids[: max_seq_len - 1], ids[-1]]
 
 
 class CaptionTokenizer:

@@ -72,9 +72,10 @@ def train(folder: Path, steps: int) -> dict:
     """Set up as train.py does, then the last steps of an epoch."""
     from basics.devices import pick_device, pick_precision
     from captioner.folder import Captioner
-    from dataset import ImageTextDataset, PairLoader, SplitPictures
+    from dataset import PairLoader, SplitPictures
     from losses.cross_entropy import CaptionLoss
     from sources.prepare import prepare
+    from sources.texts_on_disk import texts_on_disk
     from tasks.captioning import Captioning, build_model
     from tasks.criteria import Ingredients
     from tokenizer import build_tokenizer
@@ -82,17 +83,18 @@ def train(folder: Path, steps: int) -> dict:
     from training.processes import OneProcess
     from training.run import start_run
     from training.stopping import StopSignal
+    from training.token_cache import cached_pairs
 
     started, settings = time.perf_counter(), settings_of(folder)
     device = pick_device(settings.DEVICE)
-    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
+    data = texts_on_disk(prepare(settings, lambda captions: build_tokenizer(settings, captions)), settings.data_path)
     vocabulary = build_tokenizer(settings, data.captions_of("train"))
     model, image_processor = build_model(settings, vocabulary, None, None, device)
     pictures = SplitPictures(data, "train", image_processor, settings)
     written = time.perf_counter()
     features = write_features(folder / "features.bin", pictures, model)
     started += time.perf_counter() - written  # random features are no part of setting up
-    dataset = ImageTextDataset(pictures, vocabulary, settings, features=features)
+    dataset = cached_pairs(pictures, vocabulary, settings, OneProcess(), features=features)
     set_up = time.perf_counter() - started
     loader = PairLoader(dataset, settings, vocabulary.pad_id, shuffle=True)
     captioner = Captioner(model, vocabulary, image_processor, {})

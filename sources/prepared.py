@@ -9,6 +9,7 @@ Where they come from shards, samples/ stands in the place of captions.json and s
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,31 +58,26 @@ class Split(Protocol):
         """Changes where a picture's name, size or time does."""
         ...
 
+    def captions_fingerprint(self) -> str:
+        """Changes where any caption does."""
+        ...
+
     def order_fingerprint(self) -> str:
         """Stays where a place in an epoch means the same pair, though the data were moved or copied."""
         ...
 
 
-@dataclass
-class FolderSplit:
-    """A Split of files in a folder."""
+class FolderPictures:
+    """What splits of files in a folder have in common, wherever their names and captions lie."""
 
-    names: list[str]
-    references: list[list[str]]
+    names: Sequence[str]
     image_dir: Path
 
     shard_numbers = None
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @cached_property
-    def captions(self) -> list[str]:
-        return [caption for captions in self.references for caption in captions]
-
     @property
-    def counts(self) -> np.ndarray:
-        return np.array([len(captions) for captions in self.references], dtype=np.int64)
+    @abstractmethod
+    def counts(self) -> np.ndarray: ...
 
     def picture(self, number: int) -> Path:
         return self.image_dir / self.names[number]
@@ -95,7 +91,30 @@ class FolderSplit:
         return hashlib.sha256(json.dumps(pictures).encode()).hexdigest()
 
     def order_fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps([self.names, self.counts.tolist()]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([[*self.names], self.counts.tolist()]).encode()).hexdigest()[:16]
+
+
+@dataclass
+class FolderSplit(FolderPictures):
+    """A Split of files in a folder, in memory."""
+
+    names: list[str]
+    references: list[list[str]]
+    image_dir: Path
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def captions(self) -> list[str]:
+        return [caption for captions in self.references for caption in captions]
+
+    @property
+    def counts(self) -> np.ndarray:
+        return np.array([len(captions) for captions in self.references], dtype=np.int64)
+
+    def captions_fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.captions).encode()).hexdigest()
 
 
 @dataclass
@@ -114,7 +133,11 @@ class PreparedData:
         return FolderSplit(names, [self.captions[name] for name in names], Path(self.image_dir))
 
 
-AnyData = PreparedData | ShardData
+class AnyData(Protocol):
+    """Prepared data, wherever they lie."""
+
+    def captions_of(self, split: str) -> Sequence[str]: ...
+    def split(self, split: str) -> Split: ...
 
 
 def is_prepared(data_path: Path) -> bool:
@@ -144,7 +167,7 @@ def read_shard_data(data_path: Path) -> ShardData:
             )
     data = ShardData(data_path / SAMPLES, content["shards"], json.dumps(stamps))
     for split in SPLITS:
-        if not data.is_whole(split, content["counts"].get(split, 0)):
+        if not data.split(split).is_whole(content["counts"].get(split, 0)):
             raise broken(manifest, f"{SAMPLES}/ does not hold the {split} split that it counts")
     return data
 

@@ -26,7 +26,7 @@ from captioner.folder import (
     without_adapters,
 )
 from captioner.rebuilt import check_settings
-from dataset import ImageTextDataset, PairLoader, SplitPictures
+from dataset import PairLoader, SplitPictures
 from distillation.examine import better_than_teacher, check_teacher
 from distillation.features import add_feature_loss
 from distillation.teacher import LazyTeacher
@@ -47,6 +47,7 @@ from scoring.metrics import score_captions
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
 from sources.prepared import AnyData
+from sources.texts_on_disk import texts_on_disk
 from tasks.captioning_notes import print_model, say_long_warm_up, say_validation, with_epochs
 from tasks.criteria import Ingredients, check_loss, criterion_of_epoch
 from tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
@@ -57,6 +58,7 @@ from training.reporting import print_device
 from training.resume import Resumed, keep_architecture
 from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
+from training.token_cache import cached_pairs
 
 
 @dataclass
@@ -201,7 +203,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None, processes: Pro
     stored = resumed.checkpoint if resumed else {}
     choose = partial(choose_tokenizer, settings, origin, teacher, stored=stored.get("tokenizer"))
     with main_first(processes), preparing(settings):
-        data = prepare(settings, choose)
+        data = texts_on_disk(prepare(settings, choose), settings.data_path)
         tokenizer = choose(data.captions_of("train"))
     settings = with_epochs(settings, len(data.split("train")))
     check_same_tokens(tokenizer, settings, resumed)
@@ -334,8 +336,8 @@ def build_loaders(
     taught = teacher if settings.DISTILL == "teacher" else None  # else it only lends its vocabulary
     work = TeacherWork(taught, train, val, tokenizer, settings, dtype, processes) if taught else None
     captions = work.captions() if work and settings.DISTILL_CAPTIONS else None
-    train_set = ImageTextDataset(train, tokenizer, settings, features=features[0], mixed_in=captions)
-    val_set = ImageTextDataset(val, tokenizer, settings, features=features[1])
+    train_set = cached_pairs(train, tokenizer, settings, processes, features=features[0], mixed_in=captions)
+    val_set = cached_pairs(val, tokenizer, settings, processes, features=features[1])
     soft_targets, findings = work.soft_targets(train_set, val_set) if work and settings.DISTILL_ALPHA else (None, {})
     ingredients = Ingredients(
         settings,

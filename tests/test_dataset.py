@@ -8,9 +8,10 @@ from tiny import tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
 from basics.launched import Share
-from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn, cut
+from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn
 from sources.images import ImageError
 from sources.prepared import PreparedData
+from tokenizer import cut
 
 
 @pytest.fixture
@@ -52,6 +53,16 @@ def test_an_epoch_holds_each_pair_once_in_an_order_of_its_own(grouped):
     assert epochs[0] == epochs[2] != epochs[1]
     runs = 1 + sum(a != b for a, b in zip(numbers[epochs[0]], numbers[epochs[0]][1:]))
     assert bool(runs == 7) is grouped  # an image's captions lie side by side
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_order_of_small_numbers_is_that_of_large_ones(grouped):
+    """Runs that older versions began go on with the pairs that they had not seen."""
+    numbers = np.repeat(np.arange(50), 1 + np.arange(50) % 3)
+    sampler = CaptionBatchSampler(numbers.astype(np.uint32), 4, seed=5, grouped=grouped, shuffle=True)
+    random = np.random.default_rng((5, 0))
+    order = np.argsort(random.permutation(50)[numbers], kind="stable") if grouped else random.permutation(len(numbers))
+    assert sampler.order().itemsize == 4 and sampler.order().tolist() == order.tolist()
 
 
 def test_a_start_batch_skips_what_was_done():

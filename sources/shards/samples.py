@@ -12,15 +12,14 @@ these ends.
 import contextlib
 import hashlib
 import json
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, overload
+from typing import BinaryIO
 
 import numpy as np
 
 from basics.files import file_hash
+from basics.mapped import BYTE, Made, Mapped, span
 from sources.shards.picture import ShardPicture
 from sources.shards.scan import Sample
 
@@ -55,43 +54,6 @@ def writing_samples(folder: Path, split: str) -> Iterator[SampleWriter]:
         yield SampleWriter({part: opened.enter_context(open(folder / f"{split}.{part}", "wb")) for part in PARTS})
 
 
-class Mapped:
-    """A file as an array that the system reads page by page; opened again in another process."""
-
-    def __init__(self, path: Path, dtype: np.dtype):
-        self.path, self.dtype = path, dtype
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        if self.path.stat().st_size == 0:  # which cannot be mapped
-            return np.empty(0, self.dtype)
-        return np.memmap(self.path, self.dtype, "r")
-
-    def __len__(self) -> int:
-        return self.path.stat().st_size // self.dtype.itemsize
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "dtype": self.dtype}  # the map itself stays in its process
-
-
-T = TypeVar("T")
-
-
-class Made(Sequence[T]):
-    """A sequence whose items are made where they are asked for."""
-
-    @abstractmethod
-    def made(self, number: int) -> T: ...
-
-    @overload
-    def __getitem__(self, place: int) -> T: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        found = range(len(self))[place]
-        return self.made(found) if isinstance(found, int) else [self.made(number) for number in found]
-
-
 class Texts(Made[str]):
     """Many texts in one file."""
 
@@ -104,6 +66,10 @@ class Texts(Made[str]):
     def made(self, number: int) -> str:
         start, end = span(self.ends.values, number)
         return self.texts.values[start:end].tobytes().decode()
+
+    def is_whole(self, count: int) -> bool:
+        """Whether there are so many, down to the end of the last."""
+        return len(self) == count and len(self.texts) == (self.ends.values[-1] if count else 0)
 
 
 class References(Made[list[str]]):
@@ -119,18 +85,13 @@ class References(Made[list[str]]):
         return self.captions[slice(*span(self.samples.values["captions_end"], number))]
 
 
-def span(ends: np.ndarray, number: int) -> tuple[int, int]:
-    """Where an item begins and ends, of which the ends are known."""
-    return int(ends[number - 1]) if number else 0, int(ends[number])
+class Samples:
+    """What lies in the files of a split."""
 
-
-class ShardSplit:
-    """The pictures of one split, by number, as sources/prepared.py has those of a folder."""
-
-    def __init__(self, folder: Path, split: str, shards: list[str], stamp: str):
-        self.shards, self.stamp, self.path = shards, stamp, folder / f"{split}.samples"
-        text, kinds = np.dtype("u1"), {"samples": SAMPLE, "caption_ends": END, "name_ends": END}
-        parts = {part: Mapped(folder / f"{split}.{part}", kinds.get(part, text)) for part in PARTS}
+    def __init__(self, folder: Path, split: str):
+        kinds = {"samples": SAMPLE, "caption_ends": END, "name_ends": END}
+        parts = {part: Mapped(folder / f"{split}.{part}", kinds.get(part, BYTE)) for part in PARTS}
+        self.files = [mapped.path for mapped in parts.values()]
         self.samples = parts["samples"]
         self.captions = Texts(parts["captions"], parts["caption_ends"])
         self.references = References(self.captions, self.samples)
@@ -143,6 +104,28 @@ class ShardSplit:
     def counts(self) -> np.ndarray:
         """Captions a picture."""
         return np.diff(self.samples.values["captions_end"].astype(np.int64), prepend=0)
+
+    def captions_fingerprint(self) -> str:
+        """Changes where any caption does."""
+        return "-".join(file_hash(file.path) for file in (self.captions.texts, self.captions.ends))
+
+    def is_whole(self, count: int) -> bool:
+        """Whether the files hold so many samples, and as many captions as these say, whole."""
+        if not all(path.is_file() for path in self.files) or len(self) != count:
+            return False
+        try:
+            captions = int(self.samples.values["captions_end"][-1]) if count else 0
+            return self.members.is_whole(count) and self.captions.is_whole(captions)
+        except ValueError:  # a file cut within a number
+            return False
+
+
+class ShardSplit(Samples):
+    """The pictures of one split, by number, as sources/prepared.py has those of a folder."""
+
+    def __init__(self, folder: Path, split: str, shards: list[str], stamp: str):
+        super().__init__(folder, split)
+        self.shards, self.stamp = shards, stamp
 
     def picture(self, number: int) -> ShardPicture:
         sample = self.samples.values[number]
@@ -162,13 +145,13 @@ class ShardSplit:
     def fingerprint(self) -> str:
         """Changes where a shard's name, size or time does, or what was taken from it."""
         digest = hashlib.sha256(self.stamp.encode())
-        digest.update(self.path.read_bytes())
+        digest.update(self.samples.path.read_bytes())
         return digest.hexdigest()
 
     def order_fingerprint(self) -> str:
         """Of the shards' names and sizes wherever they lie, and the place of each picture in them."""
         shards = [[place.split("?")[0].rpartition("/")[2], size] for place, size, *_ in json.loads(self.stamp)]
-        return hashlib.sha256(json.dumps([shards, file_hash(self.path)]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([shards, file_hash(self.samples.path)]).encode()).hexdigest()[:16]
 
 
 class ShardData:
@@ -182,17 +165,3 @@ class ShardData:
 
     def split(self, split: str) -> ShardSplit:
         return ShardSplit(self.folder, split, self.shards, self.stamp)
-
-    def is_whole(self, split: str, count: int) -> bool:
-        """Whether the files hold so many samples, and as many captions as these say."""
-        if not all((self.folder / f"{split}.{part}").is_file() for part in PARTS):
-            return False
-        try:
-            return self.agrees(split, count)
-        except ValueError:  # a file cut within a number
-            return False
-
-    def agrees(self, split: str, count: int) -> bool:
-        found = self.split(split)
-        captions = int(found.samples.values["captions_end"][-1]) if len(found) else 0
-        return len(found) == len(found.members) == count and len(found.captions) == captions
