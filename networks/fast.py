@@ -53,7 +53,7 @@ def fold_batch_norms(model: nn.Module, run: Run) -> None:
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         new[conv_name] = fuse_conv_bn_eval(conv, norm)
         new[norm_name] = nn.Sequential(*(getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)))
-    exchange(model, new, run)
+    replace_modules(model, new, run)
 
 
 def norms_after_convolutions(model: nn.Module, run: Run) -> list[tuple[str, str]]:
@@ -101,10 +101,10 @@ def pack_products(model: nn.Module, run: Run) -> None:
         new: dict[str, nn.Module] = {name: PackedLinear(linear) for name, linear in exact}
     except RuntimeError:  # of a CPU that oneDNN has no such products for
         return
-    exchange(model, new, run)
+    replace_modules(model, new, run)
 
 
-def exchange(model: nn.Module, new: dict[str, nn.Module], run: Run) -> None:
+def replace_modules(model: nn.Module, new: dict[str, nn.Module], run: Run) -> None:
     """New modules in the place of old, or the old again where the result is not the same: code may reach into them."""
     expected = run()
     old = {name: model.get_submodule(name) for name in new}

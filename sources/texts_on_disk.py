@@ -51,7 +51,7 @@ def texts_on_disk(data: AnyData, data_path: Path) -> AnyData:
     if not isinstance(data, PreparedData):
         return data
     hashes = [file_hash(data_path / name) for name in ("captions.json", "splits.json")]
-    folder = data_path / f"texts-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
+    folder = data_path.absolute() / f"texts-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
     mapped = MappedData(folder, data.image_dir)
     if not mapped.holds(data):
         try:

@@ -140,6 +140,7 @@ def beams(trained, tmp_path_factory):
 def test_what_no_flag_says_is_as_the_captioners_own_settings(trained, beams, flags, options, precision):
     found = infer(trained, "photos/one.png", "--checkpoint", beams, "--format", "json", *flags)
     captioner, image = load_captioner(beams), load_image(trained / "photos/one.png")
+    captioner.make_fast(precision)
     with autocast(captioner.device, precision):
         [rows] = captioner.caption_images([image], DecodingOptions(**{"length_penalty": 0.25, **options}))
     [row] = json.loads(found.stdout)
