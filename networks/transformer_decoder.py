@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from basics.settings import Settings
 from networks.decoder import Sizes, Vocabulary
+from networks.packing import Packing
 from networks.parameters import ParameterGroup, parameter_groups
 
 KeysValues = tuple[Tensor, Tensor]
@@ -89,25 +90,28 @@ class Attention(nn.Module):
         B, T, C = x.shape
         return x.view(B, T, self.heads, C // self.heads).transpose(1, 2)  # (B, H, T, D)
 
-    def keys_values(self, x: Tensor) -> KeysValues:
+    def keys_values(self, x: Tensor, packing: Packing | None = None) -> KeysValues:
         """(B, H, S, D) each, laid out so: a matrix product would copy them into this order each time it reads them."""
-        keys, values = self.key_value(x).chunk(2, dim=-1)
+        both = self.key_value(x)
+        keys, values = (packing.spread(both) if packing else both).chunk(2, dim=-1)
         return self.split(keys).contiguous(), self.split(values).contiguous()
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
         """x (B, T, C) over keys and values (U, H, S, D): the captions of an image share them, as one long row.
 
-        allowed: which keys a position may look at, broadcast to (U, H, B / U * T, S); None: all.
+        allowed: which keys a position may look at, broadcast to (U, H, B / U * T, S); None: all. packing: x is flat.
         """
-        B, T, C = x.shape
-        U = len(keys)
-        queries = self.split(self.query(x).view(U, B // U * T, C))  # (U, H, B / U * T, D)
+        queries = self.query(x)
+        queries = self.split(packing.spread(queries) if packing else queries.view(len(keys), -1, x.shape[2]))
         if x.device.type == "cpu":
-            x = self.plain(queries, keys, values, allowed)
+            found = self.plain(queries, keys, values, allowed)  # (U, H, B / U * T, D)
         else:
             rate = self.dropout.rate if self.training else 0.0
-            x = F.scaled_dot_product_attention(queries, keys, values, allowed, dropout_p=rate)
-        return self.out(x.transpose(1, 2).reshape(B, T, C))
+            found = F.scaled_dot_product_attention(queries, keys, values, allowed, dropout_p=rate)
+        found = found.transpose(1, 2).flatten(2)
+        return self.out(packing.collect(found) if packing else found.reshape(x.shape))
 
     def look_at(self, x: Tensor, tokens: Tensor) -> Tensor:
         """The same without keys and values of the image tokens (U, S, C): each query goes back through their weights.
@@ -148,21 +152,27 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Tensor, own: KeysValues | None, cross: KeysValues | Tensor, allowed: Tensor | None
+        self,
+        x: Tensor,
+        own: KeysValues | None,
+        cross: KeysValues | Tensor,
+        allowed: Tensor | None,
+        packing: Packing | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """x (B, T, C) and what the layer's cache holds -> (new x, extended own keys and values)."""
         normed = self.self_norm(x)
-        keys, values = self.self_attention.keys_values(normed)
+        keys, values = self.self_attention.keys_values(normed, packing)
         if own is not None:
             keys, values = torch.cat([own[0], keys], dim=2), torch.cat([own[1], values], dim=2)
-        x = x + self.dropout(self.self_attention(normed, keys, values, allowed))
-        x = x + self.dropout(self.cross(self.cross_norm(x), cross))
+        x = x + self.dropout(self.self_attention(normed, keys, values, allowed, packing))
+        x = x + self.dropout(self.cross(self.cross_norm(x), cross, packing))
         x = x + self.dropout(self.feed_forward(self.ff_norm(x)))
         return x, (keys, values)
 
-    def cross(self, x: Tensor, cross: KeysValues | Tensor) -> Tensor:
-        attention = self.cross_attention
-        return attention.look_at(x, cross) if isinstance(cross, Tensor) else attention(x, *cross)
+    def cross(self, x: Tensor, cross: KeysValues | Tensor, packing: Packing | None) -> Tensor:
+        if isinstance(cross, Tensor):
+            return self.cross_attention.look_at(x, cross)
+        return self.cross_attention(x, *cross, packing=packing)
 
 
 class TransformerDecoder(nn.Module):
@@ -253,12 +263,14 @@ class TransformerDecoder(nn.Module):
         x, own = self.read(tokens, positions, cache, allowed)
         return self.logits(x), Cache(cache.cross, own, cache.length + T)
 
-    def read(self, tokens: Tensor, positions: Tensor, cache: Cache, allowed: Tensor | None) -> Layered:
+    def read(
+        self, tokens: Tensor, positions: Tensor, cache: Cache, allowed: Tensor | None, packing: Packing | None = None
+    ) -> Layered:
         """Tokens (B, T) at positions, broadcast to (B, T), through all layers -> (B, T, C), own keys and values."""
         x = self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))  # (B, T, C)
         own = []
         for layer, layer_own, layer_cross in zip(self.layers, cache.own, cache.cross):
-            x, keys_values = layer(x, layer_own, layer_cross, allowed)
+            x, keys_values = layer(x, layer_own, layer_cross, allowed, packing)
             own.append(keys_values)
         return x, own
 
@@ -268,25 +280,16 @@ class TransformerDecoder(nn.Module):
     def teach(self, tokens: Tensor, mask: Tensor, cache: Cache) -> Tensor:
         """Whole captions (B, T) -> logits (N, V) of the N places where mask (B, T) holds, in their order.
 
-        mask is true for the first tokens of each caption. All captions of an image are packed into one row, where each
-        token sees its own caption's past: padding all but disappears, and the image's keys and values are read once.
+        mask is true for the first tokens of each caption. Products, norms and what is element by element read all
+        tokens without padding; attention reads the captions of an image as one row, so its keys and values once.
         """
         cache = self.with_keys(cache)
-        (B, T), U = tokens.shape, cache.num_images
+        B, T = tokens.shape
         assert T <= self.max_seq_len, f"{T} tokens, at most {self.max_seq_len}"
-        lengths = mask.view(U, -1).sum(1)
-        filled = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # (U, L)
-        positions = torch.arange(T, device=tokens.device).expand(B, T)
-        captions = torch.arange(1, B + 1, device=tokens.device)[:, None].expand(B, T)  # 0 is nobody's
-        packed = [
-            torch.zeros_like(filled, dtype=torch.long).masked_scatter_(filled, x[mask])
-            for x in (tokens, positions, captions)
-        ]
-        tokens, positions, captions = packed  # (U, L) each
-        same = captions[:, :, None] == captions[:, None]
-        allowed = same & (positions[:, :, None] >= positions[:, None])  # (U, L, L)
-        x, _ = self.read(tokens, positions, cache, allowed[:, None])
-        return self.logits(x[filled])
+        packing = Packing(mask, cache.num_images)
+        positions = packing.flat(packing.positions().expand(B, T))
+        x, _ = self.read(packing.flat(tokens), positions, cache, packing.allowed(), packing)
+        return self.logits(x[0])[: packing.count]
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return parameter_groups("decoder", self)

@@ -5,6 +5,7 @@ import torch
 from tiny import tiny_model, tiny_tokenizer
 
 from losses.cross_entropy import CaptionLoss
+from networks.packing import Packing
 from networks.transformer_decoder import Attention, Dropout
 
 
@@ -168,6 +169,21 @@ def test_looking_at_image_tokens_is_attention_over_their_keys_and_values():
     x, image_tokens = torch.randn(6, 4, 16), torch.randn(3, 7, 16)  # two captions an image
     expected = attention(x, *attention.keys_values(image_tokens))
     assert torch.allclose(attention.look_at(x, image_tokens), expected, atol=1e-6)
+
+
+def test_packed_sizes_are_a_handful_whatever_the_captions():
+    sizes = set()
+    for seed in range(40):
+        lengths = torch.randint(1, 12, (160,), generator=torch.Generator().manual_seed(seed))
+        packing = Packing(torch.arange(12) < lengths[:, None], images=32)
+        sizes.add((packing.rows, packing.length))
+    assert len(sizes) <= 4
+
+
+def test_a_batch_without_targets_has_no_logits():
+    model, _ = tiny_model()
+    tokens, mask = torch.ones(2, 3, dtype=torch.long), torch.zeros(2, 3, dtype=torch.bool)
+    assert model(torch.ones(1, 3, 32, 32), tokens, None, mask).shape == (0, model.decoder.vocab_size)
 
 
 def test_dropout_drops_its_rate_and_keeps_the_mean():
