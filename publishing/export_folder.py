@@ -53,8 +53,8 @@ U pictures, K captions of each, T tokens so far, all free. A picture's keys and 
 with T = 0 does what prefill does, but for a prompt: there prefill reads its last token in place of {start_id}.
 Weights: {weights}{arithmetic}.
 """
-EIGHT_BIT = """. {parts} multiply 8-bit numbers, whose ranges were seen on pictures, where the CPU is made for
-that (VNNI, or ARM): captions come faster, and not all of them are those of float32"""
+EIGHT_BIT = """, and {parts} multiply 8-bit numbers, whose ranges were
+seen on pictures: faster on CPUs made for that (VNNI), and not all captions are those of float32"""
 MEASURED = """
 Measured when this was exported, beside what it was made of, from decoded picture to text:
 

@@ -1,6 +1,6 @@
 """Parts of an ONNX export that multiply 8-bit numbers, calibrated on pictures: faster on CPUs with VNNI. For export.py.
 
-    parts = calibrated(models, batches, folder)     # of float32 models by name; folder: what describes them
+    smaller, eight_bit, moved = calibrated(models, batches, folder)     # of float32 models; folder: what describes them
 
 Convolutions and matrix products read whole numbers of 0..255, whose range is that seen on the pictures, and weights of
 -127..127 with a scale for each output. Between convolutions numbers stay whole; all else is computed in float32.
@@ -37,9 +37,11 @@ def calibrated(
         captioner.search(pixels, DecodingOptions(captioner.max_seq_len, beam_size=1))
     made = {name: with_int8_arithmetic(model, seen[name]) for name, model in models.items()}
     moved = distance(run_model(models["encoder"])(last), run_model(made["encoder"])(last))
-    if moved > MOVED:
+    eight_bit = list(made)
+    if not moved <= MOVED:  # or NaN
         made["encoder"] = with_int8_weights(models["encoder"])
-    return made, [name for name in made if name != "encoder" or moved <= MOVED], moved
+        eight_bit.remove("encoder")
+    return made, eight_bit, moved
 
 
 def distance(expected: list[np.ndarray], found: list[np.ndarray]) -> float:
