@@ -7,8 +7,9 @@
 Writes encoder, prefill (the first token) and step (one more token with cached keys and values) as .onnx or .pt2 files,
 config.json, the vocabulary, a README.md and, with ONNX, caption_onnx.py and all it imports. Before the folder appears
 it is checked: every part against PyTorch at every cache length, and the captions of 100 pictures, from file to text, by
-caption_onnx.py against ours. An older export makes way with --overwrite or after a yes on the terminal. Needs: pip
-install onnx onnxscript onnxruntime.
+caption_onnx.py against ours. --int8 calibrates 8-bit arithmetic on the training pictures, or else on --pictures; where
+there are neither, only weights are int8. An older export makes way with --overwrite or after a yes on the terminal.
+Needs: pip install onnx onnxscript onnxruntime.
 """
 
 import basics.starting  # noqa: F401  # first of all: for the seconds that the others take
@@ -17,6 +18,7 @@ import basics.starting  # noqa: F401  # first of all: for the seconds that the o
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from basics.errors import UserError, run_script
 from basics.progress_bar import say_beside_bar
@@ -29,8 +31,13 @@ from publishing.export_folder import (
     folder_in_the_making,
     replace_export,
     require_onnx,
+    write_measured,
 )
 from sources.images import load_image
+
+if TYPE_CHECKING:  # they import torch
+    from captioner.folder import Captioner
+    from sources.shards.picture import Picture
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -39,7 +46,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="form of the parts")
     parser.add_argument("--output", help="folder to write; default: onnx, onnx-int8 or torch beside the checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an older export in that folder unasked")
-    parser.add_argument("--int8", action="store_true", help="weights as 8-bit numbers: a quarter of the size")
+    parser.add_argument("--int8", action="store_true", help="8-bit numbers: a quarter of the size, and faster")
     parser.add_argument("--pictures", help="folder of pictures to check captions on; default: the validation pictures")
     parser.add_argument("--num-pictures", type=int, default=100, help="how many of them, at most")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -66,14 +73,36 @@ def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None
         pictures = check_pictures(arguments.pictures, settings, arguments.num_pictures, work / "drawn")
         images = [load_image(path) for path in pictures.paths[:CHECKED]]
         weights = ["float32", "int8"] if arguments.int8 else ["float32"]
-        levels, exports = export_captioner(captioner, settings, images, arguments.format, weights, work)
+        shown = calibration(captioner, arguments.pictures) if arguments.int8 else []
+        levels, exports = export_captioner(captioner, settings, images, arguments.format, weights, work, shown)
         print(format_files(exports[-1]))
         print(f"pixels          at most {levels:.1f} of 255 from the encoder's own preprocessing")
         print(f"captions        {len(pictures.paths)} pictures ({pictures.split})", flush=True)
+        lines = [f"{len(pictures.paths)} pictures ({pictures.split})"]
         for line in compare_captions(captioner, exports, pictures, settings):
             say_beside_bar(line + "\n", sys.stdout)
+            lines.append(line)
+        write_measured(exports[-1].folder, lines)
         replace_export(exports[-1].folder, output, work)
     print(f"written         {output}")
+
+
+def calibration(captioner: "Captioner", folder: str | None) -> "list[Picture]":
+    """The pictures that 8-bit arithmetic is calibrated on, none where weights alone become int8; prints which."""
+    from networks.language_model import LanguageModelDecoder
+    from publishing.export_checks import FEWEST, calibration_pictures  # both after what can go wrong without torch
+
+    found = None
+    if isinstance(captioner.model.decoder, LanguageModelDecoder):
+        print("int8            weights alone, a language model's arithmetic stays float32: smaller, not faster")
+    elif (found := calibration_pictures(folder, captioner.settings)) is None:
+        print(
+            "int8            weights alone, smaller and not faster: 8-bit arithmetic is calibrated on the training "
+            f"pictures, or on {FEWEST} or more of --pictures, and there are neither"
+        )
+    else:
+        print(f"int8            calibrated on {len(found.paths)} pictures ({found.split})", flush=True)
+    return found.paths if found else []
 
 
 def format_files(exported: Export) -> str:

@@ -10,6 +10,7 @@ Shapes: U pictures still in work (who is done leaves the batch), K beams of each
 
 import json
 import os
+import platform
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ OUR_VOCABULARY, LANGUAGE_VOCABULARY = ("vocab.json", "merges.txt"), ("tokenizer.
 IDS = ("pad_id", "start_id", "end_id", "unk_id")  # a language model has no unknown words
 NO_TEXT = ("pad_id", "start_id", "unk_id")  # of our vocabularies; captions end before the end
 MINUS_INFINITY = -np.inf
+CPU_FLAGS = Path("/proc/cpuinfo")
 ID, SIDE, FACTOR = Number(int, 0, 2**31), Number(int, 1, 2048), Number(float, -1e6, 1e6)
 CONFIG = {
     **dict.fromkeys(IDS[:3], ID),
@@ -39,6 +41,7 @@ CONFIG = {
     "max_seq_len": Number(int, 2, 2**20),
     "beam_size": Number(int, 1, 2**10),
     "length_penalty": Number(float, 0, 100),
+    "int8_arithmetic?": [str],
     "preprocessing": {
         "resize": (None, {"shortest_edge?": SIDE, "width?": SIDE, "height?": SIDE}),
         "filter": (None, str),
@@ -51,6 +54,13 @@ CONFIG = {
 }
 Arrays = list[np.ndarray]
 PartFunction = Callable[..., Arrays]
+
+
+def read_config(folder: Path) -> dict:
+    """What config.json says. Raises ValueError."""
+    config = json_of(folder / "config.json")
+    check(config, CONFIG, "config.json")
+    return config
 
 
 def vocabulary_files(folder: Path) -> tuple[str, ...]:
@@ -89,8 +99,7 @@ class ExportedCaptioner:
 
     def __init__(self, folder: Path, encoder: PartFunction, prefill: PartFunction, step: PartFunction):
         self.encoder, self.prefill, self.step = encoder, prefill, step
-        self.config = json_of(folder / "config.json")
-        check(self.config, CONFIG, "config.json")
+        self.config = read_config(folder)
         self.start_id, self.end_id, self.max_seq_len, self.preprocessing = (
             self.config[name] for name in ("start_id", "end_id", "max_seq_len", "preprocessing")
         )
@@ -137,24 +146,43 @@ def open_onnx(folder: Path | str) -> ExportedCaptioner:
     if missing:
         raise UserError(f"{folder} is no ONNX export: it lacks {', '.join(missing)}; make one with export.py")
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
         import tokenizers  # noqa: F401
     except ImportError as error:
         raise UserError(f"{error}; to caption without PyTorch: pip install onnxruntime tokenizers") from None
-    options = onnxruntime.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one thread a core
-    options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights become floats once, when opened
     try:
-        sessions = [
-            onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-            for name in ONNX_PARTS
-        ]
+        eight_bit = read_config(folder).get("int8_arithmetic", [])
+        sessions = [open_session(folder / name, Path(name).stem in eight_bit) for name in ONNX_PARTS]
         captioner = ExportedCaptioner(folder, *(partial(run_session, session) for session in sessions))
         captioner.start(pixels_of(Image.new("RGB", (64, 64)), captioner.preprocessing)[None])  # or it fails at work
         return captioner
     except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
         raise UserError(f"{folder} is damaged: {reason_of(error)}") from error
+
+
+def open_session(model: Path | bytes, eight_bit: bool) -> "InferenceSession":
+    """A part on the CPU. Unless it was calibrated for 8-bit arithmetic, int8 weights become floats here, once."""
+    import onnxruntime  # said to be missing in one line, by open_onnx()
+
+    options = onnxruntime.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one thread a core
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if eight_bit else "1")
+    options.add_session_config_entry("session.x64quantprecision", "1" if may_overflow() else "0")
+    # or convolutions left in float32 become 8-bit ones after all, with one scale for all outputs
+    left_out = ["WeightBiasQuantization"]
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=left_out)
+
+
+def may_overflow() -> bool:
+    """Whether sums of 8-bit products overflow on this CPU if not computed in a slower way: x86 without VNNI."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        return "vnni" not in CPU_FLAGS.read_text(encoding="utf-8")
+    except OSError:  # no Linux: right and slower
+        return True
 
 
 def run_session(session: "InferenceSession", *arrays: np.ndarray) -> Arrays:

@@ -34,6 +34,7 @@ from sources.shards.picture import Picture
 
 BEAMS = (1, 3)
 BATCH = 25  # pictures captioned at once
+CALIBRATED, FEWEST = 64, 16  # pictures for 8-bit arithmetic: of 16, a few captions less stayed the same than of 64
 
 
 @torch.no_grad()
@@ -68,19 +69,38 @@ def part_differences(modules: dict[str, nn.Module], exported: ExportedCaptioner,
 def check_pictures(folder: str | None, settings: Settings, count: int, drawn: Path) -> Pictures:
     """Pictures of the folder; else of the validation split; else drawn ones. References where there are any."""
     if folder is not None:
-        paths = find_pictures([folder])
-        places = spread(count, len(paths))
-        return readable_pictures(Pictures(folder, [paths[i] for i in places], [[]] * len(places), []))
+        return pictures_in(folder, count)
+    if (val := pictures_of("val", settings, count)) is not None:
+        return Pictures("validation", val.paths, val.references, val.left_out)
+    captions = draw_shapes(drawn, count, seed=0)
+    return Pictures("drawn", [drawn / name for name in captions], list(captions.values()), [])
+
+
+def calibration_pictures(folder: str | None, settings: Settings) -> Pictures | None:
+    """Pictures of the training split; else of the folder; nothing where these are too few."""
+    found = pictures_of("train", settings, CALIBRATED)
+    if found is None and folder is not None:
+        found = pictures_in(folder, CALIBRATED)
+    return found if found is not None and len(found.paths) >= FEWEST else None
+
+
+def pictures_in(folder: str, count: int) -> Pictures:
+    paths = find_pictures([folder])
+    places = spread(count, len(paths))
+    return readable_pictures(Pictures(folder, [paths[i] for i in places], [[]] * len(places), []))
+
+
+def pictures_of(split: str, settings: Settings, count: int) -> Pictures | None:
+    """Of prepared data, where they are there."""
     try:
         data = read_prepared(settings.data_path) if is_prepared(settings.data_path) else None
     except UserError:  # the pictures have moved since
         data = None
-    if data is not None and len(val := data.split("val")):
-        numbers = spread(count, len(val))
-        paths, references = [val.picture(i) for i in numbers], [val.references[i] for i in numbers]
-        return readable_pictures(Pictures("validation", paths, references, []))
-    captions = draw_shapes(drawn, count, seed=0)
-    return Pictures("drawn", [drawn / name for name in captions], list(captions.values()), [])
+    if data is None or not len(pictures := data.split(split)):
+        return None
+    numbers = spread(count, len(pictures))
+    paths, references = [pictures.picture(i) for i in numbers], [pictures.references[i] for i in numbers]
+    return readable_pictures(Pictures(split, paths, references, []))
 
 
 @dataclass

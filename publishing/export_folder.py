@@ -51,7 +51,16 @@ vocabulary, config.json says how a picture becomes pixels. The parts:
 pixels ({pixels}) float32, tokens (U, K) int64, logits (U, K, {vocab_size}), cross (U, H, S, D), own (U, K, H, T, D):
 U pictures, K captions of each, T tokens so far, all free. A picture's keys and values serve all its captions. step
 with T = 0 does what prefill does, but for a prompt: there prefill reads its last token in place of {start_id}.
-Weights: {weights}.
+Weights: {weights}{arithmetic}.
+"""
+EIGHT_BIT = """, and {parts} multiply 8-bit numbers, whose ranges were
+seen on pictures: faster on CPUs made for that (VNNI), and not all captions are those of float32"""
+MEASURED = """
+Measured when this was exported, beside what it was made of, from decoded picture to text:
+
+```text
+{lines}
+```
 """
 USAGE = {
     "onnx": """    pip install onnxruntime tokenizers numpy Pillow
@@ -158,15 +167,12 @@ def copy_code(folder: Path) -> None:
         shutil.copyfile(ROOT / name, folder / name)
 
 
-def export_config(
-    captioner: "Captioner", settings: Settings, preprocessing: dict, layers: int, form: str, weights: str
-) -> dict:
-    """The content of config.json."""
+def export_config(captioner: "Captioner", settings: Settings, preprocessing: dict, layers: int, form: str) -> dict:
+    """The content of config.json, but for the kind of weights."""
     architecture, tokenizer = captioner.model.architecture, captioner.tokenizer
     return {
         "model_type": MODEL_TYPE,
         "form": form,
-        "weights": weights,
         "layers": layers,
         "vocab_size": architecture["decoder_vocab_size"],
         "max_seq_len": architecture["decoder_max_seq_len"],
@@ -181,9 +187,18 @@ def export_config(
 def write_description(folder: Path, tokenizer: "Tokenizer", config: dict, pixels: "Tensor") -> None:
     """config.json, the vocabulary's files and README.md."""
     sizes, vocabulary = ", ".join(["U", *map(str, pixels.shape[1:])]), tokenizer.files()
-    readme = README.format(usage=USAGE[config["form"]], pixels=sizes, vocabulary=" and ".join(vocabulary), **config)
+    parts = config.get("int8_arithmetic")
+    arithmetic = EIGHT_BIT.format(parts=", ".join(parts)) if parts else ""
+    names = {"usage": USAGE[config["form"]], "vocabulary": " and ".join(vocabulary), "arithmetic": arithmetic}
+    readme = README.format(pixels=sizes, **names, **config)
     for name, text in {"config.json": json.dumps(config, indent=2), **vocabulary, "README.md": readme}.items():
         write_atomically(folder / name, text)
+
+
+def write_measured(folder: Path, lines: list[str]) -> None:
+    """What compare_captions() said, into README.md."""
+    path = folder / "README.md"
+    write_atomically(path, path.read_text(encoding="utf-8") + MEASURED.format(lines="\n".join(lines)))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
     modules = make_modules(captioner.model)             # plain tensors in and out
     parts = trace(modules, pixels, max_seq_len)         # torch.export programs whose U, K and T are free
-    write_onnx(to_onnx(parts), {"float32": folder})     # .onnx
+    write_models(to_onnx(parts), folder)                # .onnx
     write_programs(parts, folder)                       # .pt2
 
 U pictures, K captions of each, side by side, T tokens so far; H heads, S image tokens, D head width, V vocabulary.
@@ -29,10 +29,9 @@ from publishing.export_folder import PROGRAMS, SHARED_WEIGHTS, say_phase
 from publishing.export_language_model import language_model_parts
 
 if TYPE_CHECKING:  # onnx is for ONNX exports alone
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import ModelProto, TensorProto
 
-SMALL = 1024  # weights of fewer numbers, or bytes, stay as and where they are
-QUANTIZED = ("MatMul", "Gemm", "Conv", "Gather")  # the operators whose weights can become int8
+SMALL = 1024  # weights of fewer bytes stay where they are
 
 
 class EncoderPart(nn.Module):
@@ -154,59 +153,8 @@ def as_model(name: str, part: Part) -> "ModelProto":
     return model
 
 
-def with_int8_weights(model: "ModelProto") -> "ModelProto":
-    """A copy whose matrices, kernels and embeddings are 8-bit numbers and a float32 scale for each output.
-
-    Weights only: onnxruntime makes floats of them when it opens the file, so captions take as long as before and the
-    arithmetic is float32 on every CPU. 8-bit convolutions (ConvInteger) left 13 of 100 captions the same, at half the
-    speed; 8-bit matrix products (MatMulInteger) saved a tenth of the time and changed a few captions more.
-    """
-    from onnx import ModelProto, helper, numpy_helper  # not installed for everyone
-
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    graph, kept, added = copy.graph, [], []
-    users = {name: node for node in reversed(graph.node) for name in node.input}
-    for tensor in graph.initializer:
-        user, values = users.get(tensor.name), numpy_helper.to_array(tensor)
-        matrix = values.ndim >= 2 and values.size >= SMALL and values.dtype == np.float32
-        if not matrix or user is None or user.op_type not in QUANTIZED:
-            kept.append(tensor)
-            continue
-        axis = axis_of_outputs(user)
-        whole, scale = to_int8(values, axis)
-        new = f"{tensor.name}.int8", f"{tensor.name}.scale"
-        kept += [numpy_helper.from_array(whole, new[0]), numpy_helper.from_array(scale, new[1])]
-        added.append(helper.make_node("DequantizeLinear", new, [tensor.name], axis=axis))
-    nodes = [*added, *graph.node]
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(kept)
-    graph.node.extend(nodes)
-    return copy
-
-
-def axis_of_outputs(node: "NodeProto") -> int:
-    """Of the weight of a MatMul, Gemm, Conv or Gather."""
-    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    return 1 if node.op_type == "MatMul" or node.op_type == "Gemm" and not transposed else 0
-
-
-def to_int8(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers of -127..127 and the scale (N,) of each of the N places along the axis."""
-    others = tuple(i for i in range(values.ndim) if i != axis)
-    scale = np.maximum(np.abs(values).max(others, keepdims=True) / 127, np.float32(1e-12))
-    return np.round(values / scale).astype(np.int8), scale.reshape(-1)
-
-
-def write_onnx(models: dict[str, "ModelProto"], folders: dict[str, Path]) -> None:
-    """The models in folders by kind of weights, float32 or int8; they lose those that go into a file of their own."""
-    if "int8" in folders:
-        write_models({name: with_int8_weights(model) for name, model in models.items()}, folders["int8"])
-    write_models(models, folders["float32"])
-
-
 def write_models(models: dict[str, "ModelProto"], folder: Path) -> None:
-    """The decoder's weights go to one file that prefill.onnx and step.onnx both read.
+    """The decoder's weights go to one file that prefill.onnx and step.onnx both read; the models lose them.
 
     The encoder reads it too where a language model is a part of it.
     """

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +21,12 @@ import caption_onnx
 import export
 import inference
 from basics.errors import UserError
-from captioner.exported import open_onnx
+from captioner.exported import ONNX_PARTS, open_onnx
 from captioner.folder import Captioner, captioner_config, load_captioner, save_captioner
 from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
-from publishing import export_captioner, export_folder
-from publishing.export_parts import open_programs
+from publishing import export_captioner, export_folder, int8_arithmetic
+from publishing.export_parts import open_programs, write_models
 from sources.images import load_image
 
 MAX_LEN = 12
@@ -202,6 +203,23 @@ def test_int8_weights_are_smaller_and_still_caption(made, opened):
     assert len(captions) == len(SIZES) and all(np.isfinite(caption.score) for caption in captions)
 
 
+def test_parts_calibrated_on_pictures_multiply_8_bit_numbers(made, tmp_path, monkeypatch, capsys):
+    import onnx
+
+    float32, pixels = made / "float32", np.random.default_rng(0).normal(size=(3, 4, 3, 32, 32)).astype(np.float32)
+    models = {Path(name).stem: onnx.load(float32 / name) for name in ONNX_PARTS}
+    for limit, expected in ((np.inf, ["encoder", "prefill", "step"]), (-1, ["prefill", "step"])):
+        monkeypatch.setattr(int8_arithmetic, "MOVED", limit)
+        smaller, eight_bit = export_captioner.in_int8(models, float32, [*pixels])
+        assert eight_bit == expected and ("too far" in capsys.readouterr().out) == (limit < 0)
+        folder = shutil.copytree(float32, tmp_path / str(limit))
+        write_models(smaller, folder)
+        (folder / "config.json").write_text(json.dumps({**open_onnx(float32).config, "int8_arithmetic": eight_bit}))
+        assert (folder / "decoder.weights").stat().st_size < 0.6 * (float32 / "decoder.weights").stat().st_size
+        own, others = (open_onnx(each).start(pixels[0])[0] for each in (float32, folder))
+        assert 0 < np.abs(own - others).max() < 0.2 * np.abs(own).max()
+
+
 def test_the_decoder_is_stored_once_and_no_file_names_this_machine(made):
     parameters = sum(p.numel() for p in load_captioner(made / "best").model.decoder.parameters())
     assert (made / "float32" / "decoder.weights").stat().st_size < 1.5 * 4 * parameters
@@ -213,9 +231,10 @@ def test_the_decoder_is_stored_once_and_no_file_names_this_machine(made):
 def retold(made, monkeypatch):
     """export.main without the seconds that tracing takes: the parts are those of made/."""
 
-    def copy_parts(model, pixels, form, folders):
+    def copy_parts(model, pixels, form, folders, shown):
         for name, folder in folders.items():
             shutil.copytree(made / ("torch" if form == "torch" else name), folder, dirs_exist_ok=True)
+        return []
 
     def main(output, *flags):
         pictures = [] if "--num-pictures" in flags else ["--pictures", str(made / "pictures")]
@@ -270,6 +289,7 @@ def test_the_command_says_how_large_and_how_right_the_export_is(retold, tmp_path
     assert out.index("checking        float32") < out.index("checking        int8") < out.index("captions   ")
     files = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()} - {"caption_onnx.py", "config.py"}
     assert {line.split()[0] for line in out.splitlines() if " MB" in line} == {*files, "PyTorch", "float32", "int8"}
+    assert out[out.index("PyTorch  ") : out.index("written")] in (tmp_path / "out/README.md").read_text() + "\n"
     assert f"{len(SIZES)} of {len(SIZES)}" in out and f"written         {tmp_path / 'out'}" in out
 
 
