@@ -1,6 +1,6 @@
 """The seconds in which a script imports its libraries: Ctrl-C ends it in one line, a terminal says what it waits for.
 
-And what must be set before them: how the process keeps its memory.
+And what must be set before them: how the process keeps its memory, and how its threads wait for one another.
 
 Every script imports this before all else and run_script() calls over(). Importing it does nothing where something else
 than a script of the project is run, a notebook or a test.
@@ -19,6 +19,15 @@ from basics.memory import keep_freed_memory
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 1.0  # seconds until a terminal is told
 WAITING = "loading PyTorch ..."
+# Turns that a thread waits awake for the others of a matrix product, of libgomp, whose own 300,000 are a third of the
+# speed where one more program computes. Captions are made of shorter products, which gain nothing by it.
+SPINS = {"train.py": "2000"}
+
+
+def wait_briefly(script: str) -> None:
+    """Where whoever started the script has not said how threads wait."""
+    if script in SPINS and not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPINS[script]
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -46,12 +55,13 @@ def over() -> None:
         print("\r" + " " * len(WAITING) + "\r", end="", file=sys.stderr, flush=True)
 
 
-script = getattr(sys.modules["__main__"], "__file__", None)
-is_script = script is not None and Path(script).resolve().parent == ROOT
+script = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
+is_script = script.parent == ROOT
 timer = threading.Timer(PATIENCE, say)
 timer.daemon = True
 if is_script:
     keep_freed_memory()
+    wait_briefly(script.name)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started it wants no Ctrl-C
         signal.signal(signal.SIGINT, leave)
     if sys.stderr.isatty() and launched().speaks:
