@@ -57,6 +57,7 @@ PATTERN = {
     "config": {"NUM_EPOCHS": Number(int, 1, 2**53)},
     "rng": RNG,
     "rng_of_others?": [RNG],
+    "attention?": Each(str),
     "progress": PROGRESS,
     "tokenizer?": dict,
     "architecture?": dict,

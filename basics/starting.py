@@ -56,7 +56,7 @@ def over() -> None:
 
 
 script = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
-is_script = script.parent == ROOT
+is_script = script.parent == ROOT and script.is_file()
 timer = threading.Timer(PATIENCE, say)
 timer.daemon = True
 if is_script:

@@ -4,9 +4,9 @@
     python -m benchmarks.captioning --encoder FOLDER --pictures FOLDER --profile        # and what bounds ours
 
 Both have the same encoder with the same weights and a random decoder of the same sizes, so that nothing is said of
-what they say. Both give every caption exactly --length tokens: </s> is forbidden, and the search stops there, so the
-work is equal. Rows: all from prepared pixels, all from picture files, and the parts of it. fp32, and bf16 where
-weights and pixels are cast to it. The text is not decoded from the tokens.
+what they say. Ours is made fast as inference.py does it, the peer's weights and pixels are cast. Both give every caption
+exactly --length tokens: </s> is forbidden, and the search stops there, so the work is equal. Rows: all from prepared
+pixels, all from picture files, and the parts of it. The text is not decoded from the tokens.
 """
 
 import argparse
@@ -20,15 +20,18 @@ from torch import Tensor
 from transformers import AutoImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
+from basics.devices import autocast
 from basics.errors import UserError, run_script
 from basics.settings import load_settings
 from basics.timing import in_turn, rates
 from benchmarks.peer import make_peer, read_pixels
 from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
 from model import ImageToTextModel
+from networks.attention import measure_attention
 from networks.decoding_options import DecodingOptions
-from networks.encoder import prepare_pixels, token_shape
+from networks.encoder import example_pixels, prepare_pixels, token_shape
 from networks.encoders import load_encoder
+from networks.fast import make_fast
 from networks.search import generate
 from sources.images import find_pictures, load_image
 
@@ -80,15 +83,28 @@ class Ours:
         self.model.end_id = vocabulary.end_id
         self.vocabulary, self.length = vocabulary, arguments.length
 
+    def use(self, dtype: torch.dtype) -> None:
+        """As inference.py does with a captioner."""
+        pixels, encoder = example_pixels(self.image_processor), self.model.encoder
+        encoder.attention = measure_attention(encoder, pixels, dtype)
+        make_fast(self.model, dtype, lambda: self.caption_logits(pixels, dtype))
+        self.dtype = dtype
+
+    def caption_logits(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        with autocast(pixels.device, dtype):
+            return self.model.decode(torch.ones(1, 1, dtype=torch.long), self.model.start(self.model.encode(pixels)))[0]
+
     def read(self, paths: list[Path]) -> Tensor:
         return prepare_pixels(self.image_processor, [load_image(path) for path in paths])
 
     def encode(self, pixels: Tensor) -> Tensor:
-        return self.model.encode(pixels)
+        with autocast(pixels.device, self.dtype):
+            return self.model.encode(pixels)
 
     def caption(self, image_tokens: Tensor, beam: int) -> list[list[int]]:
         options = DecodingOptions(max_seq_len=self.length + 1, beam_size=beam)  # <s> is one of them
-        captions = generate(self.model, image_tokens, self.vocabulary, options)
+        with autocast(image_tokens.device, self.dtype):
+            captions = generate(self.model, image_tokens, self.vocabulary, options)
         return [row[0].tokens for row in captions]
 
 
@@ -103,6 +119,9 @@ class Peer:
             max_seq_len=arguments.length + 1,
         ).eval()
         self.image_processor, self.length = AutoImageProcessor.from_pretrained(arguments.encoder), arguments.length
+
+    def use(self, dtype: torch.dtype) -> None:
+        self.model.to(dtype)
 
     def read(self, paths: list[Path]) -> Tensor:
         return read_pixels(self.image_processor, paths)
@@ -126,7 +145,7 @@ class Works:
 
     def __init__(self, side: Ours | Peer, paths: list[Path], dtype: torch.dtype):
         self.side, self.paths, self.dtype = side, paths, dtype
-        side.model.to(dtype)
+        side.use(dtype)
         self.pixels = self.read()
         self.image_tokens = self.encode()
 

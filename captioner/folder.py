@@ -29,23 +29,31 @@ from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from basics.hub_files import download
 from basics.settings import Settings, constants, up_to_date
-from basics.stored import COUNT, check, json_of
+from basics.stored import COUNT, Each, check, json_of
 from captioner.checksums import check_checksums, write_checksums
 from captioner.flags import BATCH
 from captioner.places import EXPECTED, on_this_machine
 from captioner.rebuilt import Description, rebuild_model
 from model import ImageToTextModel
+from networks.attention import measure_attention
 from networks.caption import Captioned
 from networks.decoder import PictureModel
 from networks.decoding_options import DecodingFlags, DecodingOptions
-from networks.encoder import ImageProcessor, describe_encoder, example_pixels, prepare_pixels
+from networks.encoder import ImageProcessor, VisionEncoder, describe_encoder, example_pixels, prepare_pixels
 from networks.fast import make_fast
 from networks.search import generate
 from sources.images import load_image
 from tokenizer import Tokenizer, tokenizer_files, tokenizer_from_dict, tokenizer_of_folder
 
 NEEDED = ("config.json", "model.safetensors")  # and the vocabulary
-CONFIG = {"architecture": dict, "tokenizer_hash": str, "lowercase": bool, "settings?": dict, "epoch?": COUNT}
+CONFIG = {
+    "architecture": dict,
+    "tokenizer_hash": str,
+    "lowercase": bool,
+    "settings?": dict,
+    "epoch?": COUNT,
+    "attention?": Each(str),
+}
 Picture = str | Path | Image.Image  # a file, or what Pillow has opened or made
 P = TypeVar("P", bound=Picture)
 M = TypeVar("M", bound=PictureModel[Any])
@@ -78,7 +86,10 @@ class ModelCaptioner(Generic[M]):
                 return self.model.decode(torch.tensor([[self.tokenizer.start_id]], device=self.device), cache)[0]
 
         pixels = example_pixels(self.image_processor).to(self.device)
-        make_fast(self.model, precision, run)  # type: ignore[arg-type]  # a protocol cannot be a kind of nn.Module
+        for encoder in self.model.modules():  # type: ignore[attr-defined]  # a protocol cannot be a kind of nn.Module
+            if isinstance(encoder, VisionEncoder):
+                encoder.attention = measure_attention(encoder, pixels, precision)
+        make_fast(self.model, precision, run)  # type: ignore[arg-type]  # as above
 
     @property
     def own_options(self) -> DecodingOptions:
@@ -142,6 +153,7 @@ def captioner_config(model: ImageToTextModel, tokenizer: Tokenizer, settings: di
         "lowercase": tokenizer.lowercase,
         "settings": settings,
         "epoch": epoch,
+        "attention": model.encoder.attention,
     }
 
 
@@ -210,6 +222,7 @@ def captioner_from_folder(folder: Path) -> Captioner:
         )
     description = Description(config["architecture"], encoder_files, config["settings"])
     model, image_processor = rebuild_model(folder, description, weights, tokenizer)
+    model.encoder.attention = config.get("attention", {})
     return Captioner(model, tokenizer, image_processor, config)
 
 
@@ -222,8 +235,19 @@ def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
     except Exception as error:  # tokenizers raises bare Exceptions for merges that do not fit the vocabulary
         raise UserError(f"{path} is damaged: its vocabulary cannot be used ({reason_of(error)})") from error
     model, image_processor = rebuild_model(path, description_in(checkpoint), captioner_weights(checkpoint), tokenizer)
+    model.encoder.attention = checkpoint.get("attention", {})
     config = captioner_config(model, tokenizer, checkpoint["config"], checkpoint["epoch"])
     return Captioner(model, tokenizer, image_processor, config)
+
+
+def checkpoint_parts(captioner: Captioner) -> dict[str, Any]:
+    """What a checkpoint holds of it beside the weights."""
+    return {
+        "tokenizer": captioner.tokenizer.to_dict(),
+        "architecture": captioner.model.architecture,
+        "encoder_files": describe_encoder(captioner.model.encoder, captioner.image_processor),
+        "attention": captioner.model.encoder.attention,
+    }
 
 
 def description_in(checkpoint: dict) -> Description:

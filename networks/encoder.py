@@ -8,6 +8,7 @@ U images, S image tokens (patches or cells of the last feature map), E encoder w
 """
 
 import contextlib
+import functools
 import json
 import math
 import sys
@@ -24,6 +25,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedMo
 
 from basics.errors import UserError
 from basics.stored import Number, check, numbers_in, parse_json
+from basics.timing import processor
 from networks.parameters import train_last_blocks
 
 LARGEST_NUMBER = 2**20  # in an encoder's config.json: more than any size, number of parts or token id
@@ -36,7 +38,18 @@ CONFIG = {
 PREPROCESSING: dict = {}  # a mapping; its names differ from model to model
 
 HELD = 25_000_000  # pixels of decoded pictures at once: 130 photographs of Flickr, two of a telephone
+PLAIN, FUSED = "eager", "sdpa"  # transformers' names of attention in matrix products, and of PyTorch's fused one
 UNUSED_PARTS = ("pooler", "head")  # read a summary vector off the tokens, which a captioner has no use for
+
+
+@functools.cache
+def this_processor() -> str:
+    return processor()
+
+
+def attention_here(found: dict[str, str]) -> str:
+    """What was found for this processor, PLAIN where nothing was. Other words than the two may come from any file."""
+    return FUSED if found.get(this_processor()) == FUSED else PLAIN
 
 
 class ImageProcessor(Protocol):
@@ -66,6 +79,7 @@ class VisionEncoder(nn.Module):
         if hasattr(backbone.config, "do_pooling"):
             backbone.config.do_pooling = False  # the timm wrapper would pool the tokens for nothing
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # its to() loses self
+        self.attention: dict[str, str] = {}  # of CPUs in 16 bits, by processor (networks/attention.py)
         self.fused = getattr(backbone.config, "_attn_implementation", None) == "sdpa" and can_choose_attention(backbone)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -79,9 +93,9 @@ class VisionEncoder(nn.Module):
         return features.flatten(1, 2)  # (U, h, w, E), as Swin in timm has it -> (U, S, E)
 
     def choose_attention(self, images: Tensor) -> None:
-        """On a CPU in 16 bits transformers' plain attention is faster than PyTorch's fused one."""
+        """On a CPU in 16 bits transformers' plain attention may be faster than PyTorch's fused one."""
         half = torch.is_autocast_enabled("cpu") or images.dtype in (torch.bfloat16, torch.float16)
-        wanted = "eager" if half and images.device.type == "cpu" else "sdpa"
+        wanted = attention_here(self.attention) if half and images.device.type == "cpu" else FUSED
         if self.fused and self.backbone.config._attn_implementation != wanted:
             self.backbone.set_attn_implementation(wanted)
 

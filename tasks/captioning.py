@@ -21,6 +21,7 @@ from captioner.folder import (
     Captioner,
     captioner_config,
     captioner_from_checkpoint,
+    checkpoint_parts,
     load_captioner,
     save_captioner,
     without_adapters,
@@ -37,7 +38,7 @@ from model import ImageToTextModel, make_model
 from networks.caption import Captioned
 from networks.decoders import find_decoder
 from networks.decoding_options import DecodingOptions
-from networks.encoder import ImageProcessor, describe_encoder
+from networks.encoder import ImageProcessor
 from networks.encoders import load_encoder
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
@@ -55,7 +56,7 @@ from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor, warmup_steps
 from training.processes import Processes, main_first
 from training.reporting import print_device
-from training.resume import Resumed, keep_architecture
+from training.resume import Resumed, keep_architecture, settle_attention
 from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
 from training.token_cache import cached_pairs
@@ -210,16 +211,13 @@ def build_captioning(settings: Settings, resumed: Resumed | None, processes: Pro
     model, image_processor = build_model(settings, tokenizer, origin, teacher, device, stored.get("architecture"))
     print_model(model, image_processor, tokenizer, settings)
     print_device(device, dtype)
+    settle_attention(model.encoder, image_processor, dtype, resumed, processes)
     config = captioner_config(model, tokenizer, settings.to_dict(), epoch=0)
     captioner = Captioner(model, tokenizer, image_processor, config)
     ingredients, val, findings = build_loaders(captioner, data, teacher, settings, device, dtype, processes)
     say_validation(settings, len(val.dataset.pictures))
     say_long_warm_up(settings, settings.NUM_EPOCHS * steps_per_epoch(ingredients.train, settings))
-    parts = {
-        "tokenizer": tokenizer.to_dict(),
-        "architecture": model.architecture,
-        "encoder_files": describe_encoder(model.encoder, image_processor),
-    }
+    parts = checkpoint_parts(captioner)
     task = Captioning(settings, device, dtype, captioner, ingredients, val, parts, findings, processes)
     if origin and not resumed:
         task.say_start()

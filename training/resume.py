@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import torch
+
 from basics.checkpoint_file import STEP_FILE, numbered, read_checkpoint
 from basics.errors import UserError
 from basics.launched import launched
@@ -20,6 +22,8 @@ from basics.locks import locked
 from basics.settings import ARCHITECTURE, Settings
 from captioner.folder import captioner_weights, description_in
 from captioner.rebuilt import check_description
+from networks.attention import measure_attention
+from networks.encoder import ImageProcessor, VisionEncoder, example_pixels
 from training.processes import Processes
 
 IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
@@ -159,3 +163,19 @@ def keep_architecture(settings: Settings, old: dict, names: tuple[str, ...] = AR
     for name, value in kept.items():
         print(f"             {name} stays {value!r} as it was trained, not {getattr(settings, name)!r}")
     return settings.replace(**kept)
+
+
+def settle_attention(
+    encoder: VisionEncoder,
+    image_processor: ImageProcessor,
+    dtype: torch.dtype,
+    resumed: Resumed | None,
+    processes: Processes,
+) -> None:
+    """A run computes as it did before; a new one in all processes with what the first has measured."""
+    if resumed:
+        encoder.attention = resumed.checkpoint.get("attention", {})
+        return
+    pixels = example_pixels(image_processor).to(next(encoder.parameters()).device)
+    found = measure_attention(encoder, pixels, dtype) if processes.is_main else {}
+    encoder.attention = processes.from_main(found)
