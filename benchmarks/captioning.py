@@ -4,7 +4,7 @@
     python -m benchmarks.captioning --encoder FOLDER --pictures FOLDER --profile        # and what bounds ours
 
 Both have the same encoder with the same weights and a random decoder of the same sizes, so that nothing is said of
-what they say. Ours is made fast as inference.py does it, the peer's weights and pixels are cast. Both give every caption
+what they say. Ours is made fast as inference.py does it, the peer's weights and pixels are cast. Each caption has
 exactly --length tokens: </s> is forbidden, and the search stops there, so the work is equal. Rows: all from prepared
 pixels, all from picture files, and the parts of it. The text is not decoded from the tokens.
 """
