@@ -55,7 +55,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add_model_flags(parser)
     parser.add_argument("--raw-dir", required=True, help="captions and pictures in any form that train.py reads")
     parser.add_argument("--pictures", type=int, default=512, help="pictures taken, a tenth of them for validation")
-    parser.add_argument("--steps", type=int, default=12, help="training steps of each side in each repeat")
+    parser.add_argument("--steps", type=int, default=9, help="training steps of each side in each repeat")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     return parser.parse_known_args(argv)
 
