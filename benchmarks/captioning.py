@@ -92,7 +92,8 @@ class Ours:
 
     def caption_logits(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         with autocast(pixels.device, dtype):
-            return self.model.decode(torch.ones(1, 1, dtype=torch.long), self.model.start(self.model.encode(pixels)))[0]
+            cache = self.model.start(self.model.encode(pixels))
+            return self.model.decoder.decode(torch.ones(1, 1, dtype=torch.long), cache)[0]  # all of it finite
 
     def read(self, paths: list[Path]) -> Tensor:
         return prepare_pixels(self.image_processor, [load_image(path) for path in paths])
