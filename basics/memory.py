@@ -3,9 +3,10 @@
 import ctypes
 import os
 import platform
+from collections.abc import Callable
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt()
-LARGEST = 2**30  # bytes of a block that is kept when it is free
+LARGEST, LARGEST_OF_OLD = 2**30, 2**25  # bytes of a block that is kept when it is free
 
 
 def machine_memory() -> int | None:
@@ -20,7 +21,12 @@ def keep_freed_memory() -> None:
     the system to fill its pages with zeros, which can take half of a convolutional encoder's time. Elsewhere than with
     glibc, or where whoever started the process has tuned it, nothing is done.
     """
-    if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)
-        libc.mallopt(M_TRIM_THRESHOLD, LARGEST)
+    tuned = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
+    if platform.libc_ver()[0] == "glibc" and not tuned:
+        keep_blocks(ctypes.CDLL(None).mallopt)
+
+
+def keep_blocks(mallopt: Callable[[int, int], int]) -> None:
+    """Older glibc takes no more than LARGEST_OF_OLD; it must take one, or the second call would do harm alone."""
+    if mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD):
+        mallopt(M_TRIM_THRESHOLD, LARGEST)

@@ -87,13 +87,13 @@ class Ours:
         """As inference.py does with a captioner."""
         pixels, encoder = example_pixels(self.image_processor), self.model.encoder
         encoder.attention = measure_attention(encoder, pixels, dtype)
-        make_fast(self.model, dtype, lambda: self.caption_logits(pixels, dtype))
+        make_fast(self.model, dtype, lambda: self.logits(pixels))
         self.dtype = dtype
 
-    def caption_logits(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
-        with autocast(pixels.device, dtype):
-            cache = self.model.start(self.model.encode(pixels))
-            return self.model.decoder.decode(torch.ones(1, 1, dtype=torch.long), cache)[0]  # all of it finite
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Of the first token: the decoder's own, which are finite."""
+        cache = self.model.start(self.model.encode(pixels))
+        return self.model.decoder.decode(torch.ones(1, 1, dtype=torch.long), cache)[0]
 
     def read(self, paths: list[Path]) -> Tensor:
         return prepare_pixels(self.image_processor, [load_image(path) for path in paths])

@@ -20,6 +20,7 @@ from captioner.places import locate, model_type
 from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor, prepare_pixels
+from networks.parameters import count_parameters
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class AnyCaptioner:
     path: str
     model: nn.Module
     device: torch.device
+    parameters: int
     image_processor: ImageProcessor
     caption_pixels: Callable[[Tensor, DecodingOptions], list[list[Captioned]]]  # as Captioner.caption_pixels
     max_seq_len: int
@@ -49,11 +51,13 @@ def load_any(path: str, device: torch.device) -> AnyCaptioner:
 def load_trained(path: str, device: torch.device) -> AnyCaptioner:
     """What train.py made, one or an ensemble, with its own settings. Raises UserError."""
     captioner = load_captioners(path, device)
+    parameters = count_parameters(captioner.model)
     captioner.make_fast(pick_precision(captioner.settings, device))
     return AnyCaptioner(
         path,
         captioner.model,
         captioner.device,
+        parameters,
         captioner.image_processor,
         captioner.caption_pixels,
         max_seq_len=captioner.model.max_seq_len,
@@ -80,6 +84,7 @@ def load_git_captioner(path: str, folder: Path, device: torch.device) -> AnyCapt
         path,
         parts.model,
         parts.model.device,
+        count_parameters(parts.model),
         parts.image_processor,
         parts.caption_pixels,
         max_seq_len=min(parts.model.config.max_position_embeddings, settings.MAX_SEQ_LEN),

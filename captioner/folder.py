@@ -81,9 +81,8 @@ class ModelCaptioner(Generic[M]):
         """For captions and nothing else from now on, under autocast of that precision where it is not float32."""
 
         def run() -> torch.Tensor:
-            with autocast(self.device, precision):
-                cache = self.model.start(self.model.encode(pixels))
-                return self.model.decode(torch.tensor([[self.tokenizer.start_id]], device=self.device), cache)[0]
+            cache = self.model.start(self.model.encode(pixels))
+            return self.model.decode(torch.tensor([[self.tokenizer.start_id]], device=self.device), cache)[0]
 
         pixels = example_pixels(self.image_processor).to(self.device)
         for encoder in self.model.modules():  # type: ignore[attr-defined]  # a protocol cannot be a kind of nn.Module

@@ -3,7 +3,8 @@
     encoder.attention = measure_attention(encoder, pixels, torch.bfloat16)     # {"AMD EPYC": "eager"}
 
 On one CPU the one takes a third less time, on another the other, so it is measured. What was found is kept with the
-captioner and in checkpoints, by processor: captions and a run that goes on are computed as before.
+captioner and in checkpoints, by processor: captions and a run that goes on are computed as before. A captioner that
+comes to another processor measures there each time it is loaded.
 """
 
 import time
@@ -18,7 +19,7 @@ WORTH = 0.95  # of PLAIN's time, which FUSED must not take to be chosen
 ROUNDS = 3  # whose fastest counts; the first is slow
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def measure_attention(encoder: VisionEncoder, pixels: Tensor, dtype: torch.dtype) -> dict[str, str]:
     """A VisionEncoder's, by processor: what is known already, and what is found of this one where there is a choice."""
     known = encoder.attention

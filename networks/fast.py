@@ -7,11 +7,15 @@ nothing is cast at each product, and on a CPU in the order in which its matrix p
 neither be trained nor saved.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from basics.devices import autocast
+from basics.memory import machine_memory
 
 # how far results may move, as a share of their norm
 CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 1e-2}
@@ -37,29 +41,47 @@ class PackedLinear(nn.Module):
 
 @torch.inference_mode()
 def make_fast(model: nn.Module, dtype: torch.dtype, run: Run) -> None:
-    """In place; run() computes with the model and gives what must stay. dtype is float32 or that of autocast."""
+    """In place; run() computes with the model and gives what must stay. dtype is float32 or that of autocast.
+
+    Models that this machine has no memory for four times over stay as they are: each step has old and new at once.
+    """
     model.eval().requires_grad_(False)
-    fold_batch_norms(model, run)
+    device = next(model.parameters()).device
+    memory = machine_memory()
+    if memory and 4 * sum(p.numel() * p.element_size() for p in model.parameters()) > memory:
+        return
+    with torch.autocast(device.type, enabled=False):
+        result = fold_batch_norms(model, run)
+
+    def run_in_precision() -> Tensor:
+        with autocast(device, dtype):
+            return run()
+
+    if dtype != torch.float32:
+        result = run_in_precision()
     if dtype == torch.bfloat16:  # float16 is too narrow for some encoders' own numbers
-        hold_parameters(model, dtype, run)
-    pack_products(model, run)
+        hold_parameters(model, dtype, run_in_precision, result)
+    pack_products(model, dtype, run_in_precision, result)
 
 
-def fold_batch_norms(model: nn.Module, run: Run) -> None:
-    """Each batch norm that reads what a convolution has just made becomes a part of that."""
+def fold_batch_norms(model: nn.Module, run: Run) -> Tensor:
+    """Each batch norm that reads what a convolution has just made becomes a part of that -> what run() gave."""
     new: dict[str, nn.Module] = {}
-    for conv_name, norm_name in norms_after_convolutions(model, run):
+    norm_of, result = norms_after_convolutions(model, run)
+    for conv_name, norm_name in norm_of.items():
         conv, norm = model.get_submodule(conv_name), model.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         new[conv_name] = fuse_conv_bn_eval(conv, norm)
         new[norm_name] = nn.Sequential(*(getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)))
-    replace_modules(model, new, run)
+    replace_modules(model, new, run, result, torch.float32)
+    return result
 
 
-def norms_after_convolutions(model: nn.Module, run: Run) -> list[tuple[str, str]]:
-    """The names of each convolution and the batch norm that is given its very output, as one run shows it."""
+def norms_after_convolutions(model: nn.Module, run: Run) -> tuple[dict[str, str], Tensor]:
+    """Of each convolution the batch norm that alone is given its very output, by name -> those, and what run() gave."""
     made: dict[int, tuple[str, Tensor]] = {}  # kept, as else another tensor may come to lie in the same place
-    pairs, hooks = [], []
+    given_to: dict[str, list[str]] = {}
+    hooks = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
 
@@ -67,59 +89,70 @@ def norms_after_convolutions(model: nn.Module, run: Run) -> list[tuple[str, str]
                 made[id(output)] = (name, output)
 
             hooks.append(module.register_forward_hook(remember))
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
 
             def look(module: nn.Module, given: tuple[Tensor, ...], name: str = name) -> None:
                 if id(given[0]) in made:
-                    pairs.append((made[id(given[0])][0], name))
+                    given_to.setdefault(made[id(given[0])][0], []).append(name)
 
             hooks.append(module.register_forward_pre_hook(look))
     try:
-        run()
+        result = run()
     finally:
         for hook in hooks:
             hook.remove()
-    return pairs
+    return {conv: norms[0] for conv, norms in given_to.items() if len(norms) == 1}, result
 
 
-def hold_parameters(model: nn.Module, dtype: torch.dtype, run: Run) -> None:
-    """All of them; tables that are none, such as the frequencies of rotary positions, are exact or nothing."""
-    expected, exact = run(), [(parameter, parameter.data) for parameter in model.parameters()]
-    for parameter, values in exact:
-        parameter.data = values.to(dtype)
-    if not gives(run, expected):
+def hold_parameters(model: nn.Module, dtype: torch.dtype, run: Run, result: Tensor) -> None:
+    """All of them, or, where code before a norm makes float32 that the norm then wants too, matrices alone.
+
+    Tables that are no parameters, such as the frequencies of rotary positions, are exact or nothing.
+    """
+    exact = [(parameter, parameter.data) for parameter in model.parameters()]
+    for least in (1, 2):  # dimensions
         for parameter, values in exact:
-            parameter.data = values
+            parameter.data = values.to(dtype) if values.ndim >= least else values
+        if gives(run, result, dtype):
+            return
+    for parameter, values in exact:
+        parameter.data = values
 
 
-def pack_products(model: nn.Module, run: Run) -> None:
-    """On a CPU that PyTorch multiplies with oneDNN on."""
+def pack_products(model: nn.Module, dtype: torch.dtype, run: Run, result: Tensor) -> None:
+    """On a CPU that PyTorch multiplies with oneDNN on; not what is in two places, such as an embedding's matrix."""
     if next(model.parameters()).device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return
-    exact = [(name, module) for name, module in model.named_modules() if type(module) is nn.Linear]
+    places = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and module.weight.dtype == dtype and places[id(module.weight)] == 1
+    }
     try:
-        new: dict[str, nn.Module] = {name: PackedLinear(linear) for name, linear in exact}
+        new: dict[str, nn.Module] = {name: PackedLinear(linear) for name, linear in linears.items()}
     except RuntimeError:  # of a CPU that oneDNN has no such products for
         return
-    replace_modules(model, new, run)
+    replace_modules(model, new, run, result, dtype)
 
 
-def replace_modules(model: nn.Module, new: dict[str, nn.Module], run: Run) -> None:
-    """New modules in the place of old, or the old again where the result is not the same: code may reach into them."""
-    expected = run()
+def replace_modules(model: nn.Module, new: dict[str, nn.Module], run: Run, result: Tensor, dtype: torch.dtype) -> None:
+    """By name, or the old again where the result is not the same: code may reach into them."""
+    if not new:
+        return
     old = {name: model.get_submodule(name) for name in new}
     set_modules(model, new)
-    if not gives(run, expected):
+    if not gives(run, result, dtype):
         set_modules(model, old)
 
 
-def gives(run: Run, expected: Tensor) -> bool:
-    """Whether run() goes through and comes close to what is expected."""
+def gives(run: Run, result: Tensor, dtype: torch.dtype) -> bool:
+    """Whether run() goes through and comes close to the result, computed in dtype."""
     try:
         found = run()
-    except (AttributeError, RuntimeError, TypeError):
+    except Exception:  # models complain of what they do not know in as many ways as there are models
         return False
-    return bool((found.float() - expected.float()).norm() <= CLOSE[found.dtype] * expected.float().norm())
+    return bool((found.float() - result.float()).norm() <= CLOSE[dtype] * result.float().norm())
 
 
 def set_modules(model: nn.Module, modules: dict[str, nn.Module]) -> None:

@@ -49,7 +49,7 @@ class Packing:
 
     def __init__(self, mask: Tensor, images: int):
         self.mask, self.images = mask, images
-        lengths = mask.view(images, -1).sum(1)  # (U,)
+        lengths = mask.reshape(images, -1).sum(1)  # (U,)
         self.count, self.length = int(lengths.sum()), rounded_up(int(lengths.max()) or 1, LENGTH_STEP)
         numbers = torch.arange(self.count, device=mask.device)
         image = torch.repeat_interleave(lengths, output_size=self.count)  # of each token
@@ -58,6 +58,8 @@ class Packing:
         self.places = F.pad(places, (0, self.rows - self.count))  # (M,) in U * L
         self.numbers = torch.full((images * self.length,), self.rows - 1, device=mask.device)  # of each place, in M
         self.numbers[places] = numbers
+        B, T = mask.shape
+        self.positions = self.flat(torch.arange(T, device=mask.device).expand(B, T))  # (1, M)
 
     def flat(self, x: Tensor) -> Tensor:
         """What belongs to the tokens, (B, T) -> (1, M), 0 where there are none."""
@@ -73,16 +75,12 @@ class Packing:
 
     def allowed(self) -> Tensor:
         """(U, 1, L, L): each token sees its own caption's past."""
-        B, T = self.mask.shape
+        captions = torch.arange(1, len(self.mask) + 1, device=self.mask.device)[:, None].expand_as(self.mask)
         captions, positions = (
-            self.flat(numbers.expand(B, T))[0, self.numbers].view(self.images, self.length)
-            for numbers in (torch.arange(1, B + 1, device=self.mask.device)[:, None], self.positions())
+            numbers[0, self.numbers].view(self.images, self.length) for numbers in (self.flat(captions), self.positions)
         )
         same = captions[:, :, None] == captions[:, None]
         return (same & (positions[:, :, None] >= positions[:, None]))[:, None]
-
-    def positions(self) -> Tensor:
-        return torch.arange(self.mask.shape[1], device=self.mask.device)
 
 
 def rounded_up(size: int, step: int) -> int:

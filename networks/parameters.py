@@ -38,6 +38,11 @@ class TrainableModel(nn.Module):
         return []
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that a captioner consists of, without what only its training needs."""
+    return sum(p.numel() for name, p in model.named_parameters() if not name.startswith("training_only."))
+
+
 def parameter_groups(part: str, module: nn.Module) -> list[ParameterGroup]:
     """A module's trainable parameters, each once: matrices are decayed; biases, norms and embeddings are not."""
     groups = [ParameterGroup(part, decayed, []) for decayed in (False, True)]

@@ -254,7 +254,7 @@ class TransformerDecoder(nn.Module):
     def decode(self, tokens: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """Read tokens (B, T) after those in the cache -> logits (B, T, V) and the longer cache."""
         B, T = tokens.shape
-        if cache.length == 0 and self.worth_keys(B // cache.num_images, T):
+        if cache.length == 0 and (self.training or self.worth_keys(B // cache.num_images, T)):
             cache = self.with_keys(cache)
         assert cache.length == 0 or T == 1, f"a cache of {cache.length} tokens takes one more at a time, got {T}"
         assert cache.length + T <= self.max_seq_len, f"{cache.length + T} tokens, at most {self.max_seq_len}"
@@ -284,11 +284,9 @@ class TransformerDecoder(nn.Module):
         tokens without padding; attention reads the captions of an image as one row, so its keys and values once.
         """
         cache = self.with_keys(cache)
-        B, T = tokens.shape
-        assert T <= self.max_seq_len, f"{T} tokens, at most {self.max_seq_len}"
+        assert tokens.shape[1] <= self.max_seq_len, f"{tokens.shape[1]} tokens, at most {self.max_seq_len}"
         packing = Packing(mask, cache.num_images)
-        positions = packing.flat(packing.positions().expand(B, T))
-        x, _ = self.read(packing.flat(tokens), positions, cache, packing.allowed(), packing)
+        x, _ = self.read(packing.flat(tokens), packing.positions, cache, packing.allowed(), packing)
         return self.logits(x[0])[: packing.count]
 
     def parameter_groups(self) -> list[ParameterGroup]:

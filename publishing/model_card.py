@@ -4,7 +4,6 @@ from pathlib import Path
 
 from basics.setting_rules import LANGUAGE_MODELS
 from basics.settings import Settings
-from model import ImageToTextModel
 
 CARD = """---
 library_name: pytorch
@@ -43,9 +42,17 @@ Batch size {batch} x {accumulation}, learning rate {lr}, label smoothing {smooth
 
 
 def model_card(
-    model: ImageToTextModel, settings: Settings, record: dict, results: dict | None = None, findings: dict | None = None
+    config: dict,
+    parameters: int,
+    settings: Settings,
+    record: dict,
+    results: dict | None = None,
+    findings: dict | None = None,
 ) -> str:
-    """record: the epoch's line of log.jsonl; results: of evaluate.py; findings: what examining a teacher found."""
+    """config: of the captioner, of so many parameters; record: the epoch's line of log.jsonl; results: of evaluate.py;
+
+    findings: what examining a teacher found.
+    """
     rows = [
         f"| validation loss | {record['val_loss']:.4f} |",
         f"| training loss | {record['train_loss']:.4f} |"
@@ -63,8 +70,8 @@ def model_card(
         dataset=settings.DATASET,
         encoder="a small ViT trained from scratch" if encoder == "scratch" else encoder,
         **what_writes(settings),
-        vocab=model.architecture["decoder_vocab_size"],
-        parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith("training_only.")),
+        vocab=config["architecture"]["decoder_vocab_size"],
+        parameters=parameters,
         rows="\n".join(rows),
         batch=settings.BATCH_SIZE,
         accumulation=settings.GRADIENT_ACCUMULATION_STEPS,

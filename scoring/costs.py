@@ -53,7 +53,7 @@ def measure_costs(outcomes: list[Outcome], pictures: Pictures, batch_size: int) 
 def costs_of(each: Outcome, speed: list[float], paths: list[Picture], batch_size: int) -> dict:
     print(f"measuring    peak memory of {each.name}, in a process of its own", flush=True)
     return {
-        "parameters": sum(parameter.numel() for parameter in each.captioner.model.parameters()),
+        "parameters": each.captioner.parameters,
         "weights_bytes": weights_on_disk(each.captioner.path),
         "pictures_per_second": speed,
         "peak_memory_bytes": peak_of_own_process(each, paths, batch_size),

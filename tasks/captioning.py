@@ -40,6 +40,7 @@ from networks.decoders import find_decoder
 from networks.decoding_options import DecodingOptions
 from networks.encoder import ImageProcessor
 from networks.encoders import load_encoder
+from networks.parameters import count_parameters
 from publishing.model_card import model_card
 from scoring.collapse import collapse_warnings, format_collapse, measure_collapse
 from scoring.evaluation import caption_all, caption_pixels, evaluation_record, score_evaluation
@@ -147,7 +148,7 @@ class Captioning:
         if not self.processes.is_main:
             return
         captioner = without_adapters(captioner) if merged else captioner
-        card = model_card(captioner.model, self.settings, record)
+        card = model_card(captioner.config, count_parameters(captioner.model), self.settings, record)
         save_captioner(captioner, run.best, record["epoch"], {"README.md": card})
 
     def whole_captioner(self) -> Captioner:
@@ -163,6 +164,7 @@ class Captioning:
         """Score best/ on the validation split as evaluate.py does, complete its card."""
         best, settings, dataset = run.best, self.settings, self.val.dataset
         captioner = load_captioner(best, self.device)
+        parameters = count_parameters(captioner.model)
         captioner.make_fast(self.dtype)
         options = DecodingOptions(settings.MAX_SEQ_LEN, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
         pictures = Pictures("val", dataset.pictures.paths, [*dataset.references], [])
@@ -180,7 +182,7 @@ class Captioning:
         results = evaluation_record(evaluation)
         write_atomically(run.folder / "evaluation.json", json_text(results))
         record = run.progress.history[run.progress.best_epoch - 1]
-        card = model_card(captioner.model, settings, record, results, self.findings)
+        card = model_card(captioner.config, parameters, settings, record, results, self.findings)
         write_atomically(best / "README.md", card)
         print(f"final        best/ on the validation pictures, which chose its epoch too; {options.in_words}")
         print(f"             unseen ones: python evaluate.py --checkpoint {shlex.quote(str(best))} --split test")

@@ -212,12 +212,7 @@ def fast_copy(encoder: VisionEncoder, image_processor: ImageProcessor, dtype: to
     """The encoder made fast, while training goes on with the one that its checkpoints hold."""
     picture = example_pixels(image_processor).to(next(encoder.parameters()).device)
     fast = copy.deepcopy(encoder)
-
-    def encode_it() -> Tensor:
-        with autocast(picture.device, dtype):
-            return fast(picture)
-
-    make_fast(fast, dtype, encode_it)
+    make_fast(fast, dtype, lambda: fast(picture))
     return fast
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from language_models import with_language_model
+from language_models import KINDS, with_language_model
 from PIL import Image
 from tiny import tiny_settings
 
@@ -17,20 +17,39 @@ from networks.encoders import load_encoder
 from tokenizer import build_tokenizer
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder, settings = tmp_path_factory.mktemp("captioner") / "best", tiny_settings(**with_language_model("llama"))
+def captioner_of(kind, **changes):
+    settings = tiny_settings(**with_language_model(kind, **changes))
     torch.manual_seed(0)
     tokenizer, (encoder, image_processor) = build_tokenizer(settings, []), load_encoder(settings)
     model = make_model(encoder, image_processor, tokenizer, settings)
-    config = captioner_config(model, tokenizer, settings.to_dict(), epoch=1)
-    save_captioner(Captioner(model, tokenizer, image_processor, config), folder, 1, {})
+    return Captioner(model, tokenizer, image_processor, captioner_config(model, tokenizer, settings.to_dict(), epoch=1))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("captioner") / "best"
+    save_captioner(captioner_of("llama"), folder, 1, {})
     (folder / "checksums.json").unlink()
     return folder
 
 
 def test_it_loads_as_it_was_saved(saved):
     assert load_captioner(saved).model.architecture["decoder"] == "language_model"
+
+
+def held(captioner):
+    captioner.make_fast(torch.bfloat16)
+    return {parameter.dtype for parameter in captioner.model.parameters() if parameter.ndim >= 2} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("changes", [{}, {"LORA_RANK": 2}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_held_in_bf16(kind, changes):
+    assert held(captioner_of(kind, **changes))
+
+
+def test_an_ensemble_is_held_in_bf16(saved):
+    assert held(load_captioners(f"{saved},{saved}"))
 
 
 def test_two_caption_together_as_each_of_them_alone(saved):
