@@ -121,7 +121,8 @@ class VisionEncoder(nn.Module):
 
 
 def can_choose_attention(backbone: nn.Module) -> bool:
-    return getattr(backbone, "_can_set_attn_implementation", lambda: False)()
+    """Not for timm's models, whose attention is timm's own."""
+    return not hasattr(backbone, "timm_model") and getattr(backbone, "_can_set_attn_implementation", lambda: False)()
 
 
 def set_mode(module: nn.Module, mode: bool) -> None:
