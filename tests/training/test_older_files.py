@@ -60,8 +60,8 @@ def test_the_run_goes_on_from_the_middle_of_its_epoch_with_its_features(older, m
     train(**changed, RESUME_CHECKPOINT_PATH=STEP)
     found, expected = load_weights(older / "checkpoints/old/checkpoint_step_00000360.pt"), load_file("last.safetensors")
     assert found.keys() == expected.keys()
-    for name, weight in expected.items():  # to the bit on one machine; other processors round elsewhere
-        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-4)
+    for name, weight in expected.items():  # near it: dropout is drawn for captions without padding since
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=5e-3)
 
 
 def test_an_older_word_for_a_teacher_is_no_difference(older, capsys):
