@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt()
 LARGEST, LARGEST_OF_OLD = 2**30, 2**25  # bytes of a block that is kept when it is free
@@ -12,6 +13,15 @@ LARGEST, LARGEST_OF_OLD = 2**30, 2**25  # bytes of a block that is kept when it 
 def machine_memory() -> int | None:
     """Bytes of RAM, None where the system does not say."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+
+
+def own_memory() -> int:
+    """Bytes that this process holds and no file stands behind; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
 def keep_freed_memory() -> None:

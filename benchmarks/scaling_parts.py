@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from basics.errors import UserError, run_script
+from basics.memory import own_memory
 from basics.settings import Settings, load_settings
 from training.tracking import Tracker
 
@@ -136,7 +137,7 @@ class Watch(Tracker):
 
     def log_step(self, step: int, values: dict[str, float]) -> None:
         self.times.append(time.perf_counter())
-        self.own = max(self.own, own_memory())
+        self.own = max(self.own, own_memory() / 2**20)
 
     def step_seconds(self) -> float:
         return statistics.median(b - a for a, b in zip(self.times, self.times[1:]))
@@ -148,15 +149,6 @@ PARTS = {"write": write, "prepare": prepare_data, "tokenizer": tokenizer, "train
 def settings_of(folder: Path) -> Settings:
     places = {"DATASET": "flickr8k", "RAW_DIR": folder / "raw", "DATA_DIR": folder / "data"}
     return load_settings([f"--{name}={value}" for name, value in {**TRAINING, **places}.items()])
-
-
-def own_memory() -> float:
-    """MiB of the process that no file stands behind; 0 where the system does not say."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0.0
-    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
 def peak_memory() -> float:

@@ -6,6 +6,8 @@ import torch
 import transformers
 from tqdm import tqdm
 
+from basics.disk import size
+from basics.memory import own_memory
 from basics.progress_bar import progress_bar
 from training.run import Run, Validation
 from training.tracking import Tracker, plot_losses, write_log
@@ -100,5 +102,7 @@ def report_end(run: Run, next_command: str) -> None:
     """Say where the best model is and what to type next."""
     progress, by_cider = run.progress, run.settings.BEST_METRIC == "cider"
     measure = f"CIDEr-D {progress.best_cider:.3f} greedily" if by_cider else f"val_loss {progress.best_val_loss:.4f}"
+    if own := own_memory():
+        print(f"memory       {size(own)} at the end, without the files that are mapped")
     print(f"best         epoch {progress.best_epoch}, {measure}: {run.best}")
     print(f"next         {next_command}")
