@@ -5,6 +5,7 @@ median_and_range(rates(32, seconds["ours"]))                            # pictur
 """
 
 import contextlib
+import functools
 import math
 import os
 import platform
@@ -46,6 +47,7 @@ def number(value: float) -> str:
     return f"{value:,.{max(0, digits)}f}"
 
 
+@functools.cache
 def processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

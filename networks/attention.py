@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from basics.devices import autocast
-from networks.encoder import FUSED, PLAIN, VisionEncoder, this_processor
+from basics.timing import processor
+from networks.encoder import FUSED, PLAIN, VisionEncoder
 
 WORTH = 0.95  # of PLAIN's time, which FUSED must not take to be chosen
 ROUNDS = 3  # whose fastest counts; the first is slow
@@ -23,16 +24,16 @@ ROUNDS = 3  # whose fastest counts; the first is slow
 def measure_attention(encoder: VisionEncoder, pixels: Tensor, dtype: torch.dtype) -> dict[str, str]:
     """A VisionEncoder's, by processor: what is known already, and what is found of this one where there is a choice."""
     known = encoder.attention
-    if not encoder.fused or this_processor() in known or pixels.device.type != "cpu" or dtype == torch.float32:
+    if not encoder.fused or processor() in known or pixels.device.type != "cpu" or dtype == torch.float32:
         return known
     was_training, seconds = encoder.training, {}
     encoder.eval()  # without dropout, whose random numbers are the run's
     for name in (PLAIN, FUSED):
-        encoder.attention = {this_processor(): name}
+        encoder.attention = {processor(): name}
         seconds[name] = min(seconds_of(encoder, pixels, dtype) for _ in range(ROUNDS))
     encoder.attention = known
     encoder.train(was_training)
-    return {**known, this_processor(): FUSED if seconds[FUSED] < WORTH * seconds[PLAIN] else PLAIN}
+    return {**known, processor(): FUSED if seconds[FUSED] < WORTH * seconds[PLAIN] else PLAIN}
 
 
 def seconds_of(encoder: VisionEncoder, pixels: Tensor, dtype: torch.dtype) -> float:

@@ -8,7 +8,6 @@ U images, S image tokens (patches or cells of the last feature map), E encoder w
 """
 
 import contextlib
-import functools
 import json
 import math
 import sys
@@ -42,14 +41,9 @@ PLAIN, FUSED = "eager", "sdpa"  # transformers' names of attention in matrix pro
 UNUSED_PARTS = ("pooler", "head")  # read a summary vector off the tokens, which a captioner has no use for
 
 
-@functools.cache
-def this_processor() -> str:
-    return processor()
-
-
 def attention_here(found: dict[str, str]) -> str:
     """What was found for this processor, PLAIN where nothing was. Other words than the two may come from any file."""
-    return FUSED if found.get(this_processor()) == FUSED else PLAIN
+    return FUSED if found.get(processor()) == FUSED else PLAIN
 
 
 class ImageProcessor(Protocol):

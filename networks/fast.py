@@ -9,6 +9,7 @@ neither be trained nor saved.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from basics.devices import autocast
 from basics.memory import machine_memory
+from networks.hooks import ActivationHooks
 
-# how far results may move, as a share of their norm
-CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 1e-2}
+CLOSE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # how far results may move, as a share of their norm
 ROWS = 2048  # of the matrices that a product is laid out for; a few or many more are as fast
 Run = Callable[[], Tensor]
 
@@ -52,14 +53,15 @@ def make_fast(model: nn.Module, dtype: torch.dtype, run: Run) -> None:
         return
     with torch.autocast(device.type, enabled=False):
         result = fold_batch_norms(model, run)
+    if dtype == torch.float16:  # too narrow for some encoders' own numbers: weights stay float32, and are cast
+        return
 
     def run_in_precision() -> Tensor:
         with autocast(device, dtype):
             return run()
 
-    if dtype != torch.float32:
+    if dtype == torch.bfloat16:
         result = run_in_precision()
-    if dtype == torch.bfloat16:  # float16 is too narrow for some encoders' own numbers
         hold_parameters(model, dtype, run_in_precision, result)
     pack_products(model, dtype, run_in_precision, result)
 
@@ -79,29 +81,29 @@ def fold_batch_norms(model: nn.Module, run: Run) -> Tensor:
 
 def norms_after_convolutions(model: nn.Module, run: Run) -> tuple[dict[str, str], Tensor]:
     """Of each convolution the batch norm that alone is given its very output, by name -> those, and what run() gave."""
-    made: dict[int, tuple[str, Tensor]] = {}  # kept, as else another tensor may come to lie in the same place
-    given_to: dict[str, list[str]] = {}
-    hooks = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-
-            def remember(module: nn.Module, given: object, output: Tensor, name: str = name) -> None:
-                made[id(output)] = (name, output)
-
-            hooks.append(module.register_forward_hook(remember))
-        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-
-            def look(module: nn.Module, given: tuple[Tensor, ...], name: str = name) -> None:
-                if id(given[0]) in made:
-                    given_to.setdefault(made[id(given[0])][0], []).append(name)
-
-            hooks.append(module.register_forward_pre_hook(look))
+    modules = dict(model.named_modules())
+    convolutions = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
+    norms = {name: module for name, module in modules.items() if isinstance(module, nn.BatchNorm2d)}
+    given: dict[str, Tensor] = {}
+    handles = [
+        norm.register_forward_pre_hook(partial(keep_input, given, name))
+        for name, norm in norms.items()
+        if norm.running_mean is not None
+    ]
     try:
-        result = run()
+        with ActivationHooks(model, convolutions) as made:
+            result = run()
+            maker = {id(output): name for name, output in made.items()}
     finally:
-        for hook in hooks:
-            hook.remove()
-    return {conv: norms[0] for conv, norms in given_to.items() if len(norms) == 1}, result
+        for handle in handles:
+            handle.remove()
+    makers = {norm: maker[id(x)] for norm, x in given.items() if id(x) in maker}
+    norms_of = Counter(makers.values())
+    return {conv: norm for norm, conv in makers.items() if norms_of[conv] == 1}, result
+
+
+def keep_input(given: dict[str, Tensor], name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    given[name] = inputs[0]
 
 
 def hold_parameters(model: nn.Module, dtype: torch.dtype, run: Run, result: Tensor) -> None:

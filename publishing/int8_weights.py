@@ -6,6 +6,8 @@ model = with_int8_weights(model)    # a quarter of the size; arithmetic and spee
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from publishing.int8_rounding import attributes
+
 SMALL = 1024  # weights of fewer numbers stay as they are
 QUANTIZED = ("MatMul", "Gemm", "Conv", "Gather")  # the operators whose weights can become int8
 
@@ -36,8 +38,7 @@ def with_int8_weights(model: ModelProto) -> ModelProto:
 
 def axis_of_outputs(node: NodeProto) -> int:
     """Of the weight of a MatMul, Gemm, Conv or Gather."""
-    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    return 1 if node.op_type == "MatMul" or node.op_type == "Gemm" and not transposed else 0
+    return 1 if node.op_type == "MatMul" or node.op_type == "Gemm" and not attributes(node).get("transB") else 0
 
 
 def to_int8(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

@@ -147,7 +147,7 @@ def test_modules_that_are_not_there_or_do_not_run_are_named(git, tmp_path, monke
         "training_only=git.visual_projection": "'training_only' does not run",
         "projection=git.encoder.layer.1": "'git.encoder.layer.1' does not run",  # sees captions too
         "decoder.layers.0=git.visual_projection": "'decoder.layers.0' makes more of a picture than one map",
-        "decoder.norm=git.visual_projection": "'decoder.norm' makes ",
+        "decoder.norm=git.visual_projection": "'decoder.norm' makes no feature map",
     }.items():
         with pytest.raises(UserError, match=words):
             make_all(git, DISTILL_FEATURES=pair)

@@ -5,9 +5,10 @@ import torch
 from test_encoder import save
 from tiny import tiny_settings
 
+from basics.timing import processor
 from networks import attention
 from networks.attention import measure_attention
-from networks.encoder import FUSED, PLAIN, example_pixels, this_processor
+from networks.encoder import FUSED, PLAIN, example_pixels
 from networks.encoders import load_encoder
 
 BF16 = torch.bfloat16
@@ -21,14 +22,14 @@ def vit(tmp_path):
 
 
 def times(monkeypatch, **seconds):
-    monkeypatch.setattr(attention, "seconds_of", lambda encoder, *_: seconds[encoder.attention[this_processor()]])
+    monkeypatch.setattr(attention, "seconds_of", lambda encoder, *_: seconds[encoder.attention[processor()]])
 
 
 @pytest.mark.parametrize("fused, chosen", [(0.5, FUSED), (0.99, PLAIN), (2.0, PLAIN)])
 def test_the_fused_one_is_chosen_where_it_is_clearly_faster(vit, monkeypatch, fused, chosen):
     times(monkeypatch, eager=1.0, sdpa=fused)
     vit[0].attention = measure_attention(*vit, BF16)
-    assert vit[0].attention == {this_processor(): chosen}
+    assert vit[0].attention == {processor(): chosen}
     with torch.autocast("cpu", BF16):
         vit[0](vit[1])
     assert vit[0].backbone.config._attn_implementation == chosen
@@ -36,14 +37,14 @@ def test_the_fused_one_is_chosen_where_it_is_clearly_faster(vit, monkeypatch, fu
 
 def test_what_is_known_is_not_measured_again(vit, monkeypatch):
     times(monkeypatch)
-    vit[0].attention = {this_processor(): FUSED, "another": PLAIN}
+    vit[0].attention = {processor(): FUSED, "another": PLAIN}
     assert measure_attention(*vit, BF16) == vit[0].attention
     vit[0].attention = {}
     assert measure_attention(*vit, torch.float32) == {}  # where the fused one is always right
 
 
 def test_no_other_word_of_a_file_becomes_an_attention(vit):
-    vit[0].attention = {this_processor(): "somebody/their-kernel"}
+    vit[0].attention = {processor(): "somebody/their-kernel"}
     with torch.autocast("cpu", BF16):
         vit[0](vit[1])
     assert vit[0].backbone.config._attn_implementation == PLAIN
@@ -51,5 +52,5 @@ def test_no_other_word_of_a_file_becomes_an_attention(vit):
 
 def test_both_are_really_measured_without_random_numbers(vit):
     before = torch.get_rng_state()
-    assert measure_attention(*vit, BF16).keys() == {this_processor()}
+    assert measure_attention(*vit, BF16).keys() == {processor()}
     assert torch.equal(torch.get_rng_state(), before)
