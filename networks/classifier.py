@@ -63,9 +63,7 @@ class ImageClassifier(TrainableModel):
     def parameter_groups(self) -> list[ParameterGroup]:
         """The head before the encoder, so that its learning rate is the one that is shown."""
         beside = parameter_groups("classifier", self.training_only)
-        return merged(
-            [*parameter_groups("classifier", self.head), *beside, *parameter_groups("encoder", self.encoder)]
-        )
+        return merged([*parameter_groups("classifier", self.head), *beside, *parameter_groups("encoder", self.encoder)])
 
     def parts_that_run_alone(self) -> list[nn.Module]:
         return [*blocks_of(self.encoder), *self.training_only.values()]
@@ -78,7 +76,9 @@ class ImageClassifier(TrainableModel):
 def to_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
     """Names of an ImageClassifier -> those of its network; without what only its training needed."""
     renamed = {name.removeprefix("encoder."): t for name, t in weights.items() if name.startswith("encoder.")}
-    return renamed | {f"{head}.{part}": weights[f"head.{part}"] for part in ("weight", "bias") if f"head.{part}" in weights}
+    return renamed | {
+        f"{head}.{part}": weights[f"head.{part}"] for part in ("weight", "bias") if f"head.{part}" in weights
+    }
 
 
 def from_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
