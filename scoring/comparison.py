@@ -15,9 +15,10 @@ from basics.errors import UserError
 from captioner.any_captioner import AnyCaptioner, load_any
 from captioner.places import members
 from networks.decoding_options import DecodingOptions
-from scoring.evaluation import Evaluation, dtype_name, evaluate_files, evaluation_record
-from scoring.metrics import difference_intervals
+from scoring.bootstrap import difference_intervals
+from scoring.evaluation import Evaluation, evaluate_files, evaluation_record
 from scoring.request import Request
+from scoring.signature import dtype_name
 from sources.pictures import Pictures, split_pictures
 
 SAME = 1e-9  # CIDEr-D is a sum of floats: what differs by less is equal

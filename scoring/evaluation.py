@@ -7,27 +7,23 @@ evaluation.table["CIDEr-D"]                      # {"score": ..., "low": ..., "h
 json_text(evaluation_record(evaluation))         # every caption with its own scores
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from basics.devices import autocast
-from basics.files import file_hash
 from basics.progress_bar import progress_bar
 from captioner.any_captioner import AnyCaptioner
 from captioner.folder import Captioner
 from captioner.picture_files import caption_picture_files
-from captioner.places import members
 from networks.caption import Captioned
 from networks.decoding_options import DecodingOptions
 from scoring.collapse import collapse_warnings, measure_collapse
 from scoring.metrics import Scores, score_captions
 from scoring.penn_treebank import words
+from scoring.signature import checkpoint_hash, data_hash, dtype_name
 from sources.pictures import Pictures, leave_out
 
 BATCH = 32  # prepared pictures captioned at once
@@ -100,13 +96,12 @@ def score_evaluation(
     """Scores with intervals, collapse measures and the scores of each picture."""
     texts, references = [text for text, _ in captions], pictures.references
     scores = score_captions(texts, references)
-    intervals = scores.intervals()
     return Evaluation(
         checkpoint,
         pictures,
         captions,
         scores,
-        {n: {"score": value, "low": intervals[n][0], "high": intervals[n][1]} for n, value in scores.mean.items()},
+        dict(scores.table),
         {name: values.tolist() for name, values in scores.per_image.items()},
         sum(words(text) in map(words, row) for text, row in zip(texts, references)),
         measure_collapse(texts, [caption.finished for _, caption in captions], references),
@@ -116,31 +111,15 @@ def score_evaluation(
 
 def sign(pictures: Pictures, options: DecodingOptions, precision: torch.dtype, checkpoint: str) -> str:
     """All that decides the numbers, in one line: only scores whose lines agree up to the checkpoint compare models."""
-    rows = [[path.name, row] for path, row in zip(pictures.paths, pictures.references)]
-    data = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:8]
     decoding = (
         "greedy" if options.beam_size == 1 else f"beam:{options.beam_size},length-penalty:{options.length_penalty:g}"
     )
     references = sum(map(len, pictures.references)) / len(pictures.references)
     return (
-        f"tokenizer:ptb-3.4.1|split:{pictures.split}|images:{len(pictures.paths)}|references:{references:g}|data:{data}|"
-        f"{decoding},max-len:{options.max_seq_len}|precision:{dtype_name(precision)}|"
+        f"tokenizer:ptb-3.4.1|split:{pictures.split}|images:{len(pictures.paths)}|references:{references:g}|"
+        f"data:{data_hash(pictures)}|{decoding},max-len:{options.max_seq_len}|precision:{dtype_name(precision)}|"
         f"checkpoint:{checkpoint_hash(checkpoint)}"
     )
-
-
-def dtype_name(precision: torch.dtype) -> str:
-    return str(precision).removeprefix("torch.")
-
-
-def checkpoint_hash(name: str) -> str:
-    """The first digits of the SHA-256 of the weights' file, of each one in an ensemble; a Hub id stands for itself."""
-    return ",".join(hash_of_weights(Path(member).expanduser()) for member in members(name))
-
-
-def hash_of_weights(path: Path) -> str:
-    file = path / "model.safetensors" if path.is_dir() else path
-    return file_hash(file)[:12] if file.is_file() else str(path)
 
 
 def evaluation_record(evaluation: Evaluation) -> dict:

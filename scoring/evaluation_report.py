@@ -1,5 +1,6 @@
 """An evaluation as evaluate.py and the end of training print it."""
 
+from scoring.bootstrap import format_table
 from scoring.collapse import collapse_warnings, format_collapse, too_few
 from scoring.evaluation import Evaluation
 from sources.pictures import spread
@@ -7,9 +8,7 @@ from sources.pictures import spread
 
 def format_evaluation(evaluation: Evaluation) -> str:
     """The table, the alarm and the signature."""
-    lines = ["             score    95% interval"]
-    for name, value in evaluation.table.items():
-        lines.append(f"{name:<12} {value['score']:.4f}   {value['low']:.4f} to {value['high']:.4f}")
+    lines = format_table(evaluation.table)
     lines += [f"{name:<12} {reason}" for name, reason in (evaluation.not_computed or {}).items()]
     lines.append(f"exact        {evaluation.exact} of {len(evaluation.captions)} captions equal a reference")
     lines.append(format_collapse(evaluation.collapse))

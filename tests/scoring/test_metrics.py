@@ -8,8 +8,9 @@ from reference_scores import AVAILABLE, FLICKR8K, RECORDED, reference_scores, sc
 from word_count import WordCount
 
 from scoring import metrics
+from scoring.bootstrap import difference_intervals
 from scoring.cider_d import CiderD
-from scoring.metrics import difference_intervals, score_captions
+from scoring.metrics import score_captions
 from scoring.penn_treebank import words
 
 recorded = json.loads(RECORDED.read_text(encoding="utf-8"))["scores"]

@@ -21,9 +21,10 @@ from captioner.folder import load_captioner, save_captioner
 from networks.decoding_options import DecodingOptions
 from networks.git import git_logits
 from scoring import costs, metrics
+from scoring.bootstrap import bootstrap, difference_intervals, percentiles
 from scoring.comparison import Outcome, short_names
 from scoring.comparison_report import cost_cells
-from scoring.metrics import bootstrap, difference_intervals, percentiles, score_captions
+from scoring.metrics import score_captions
 from sources import images
 from sources.images import ImageError
 
