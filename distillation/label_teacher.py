@@ -81,7 +81,7 @@ class LabelTeacher:
 def match_classes(theirs: list[str], ours: list[str], name: str) -> list[int]:
     """Where each of our classes stands among the teacher's, by name. Raises UserError for one that is not there.
 
-    Case, _ and - do not matter; a class of ImageNet is found by any of the names that its commas part, if no other has it.
+    Case, _ and - do not matter; a class of ImageNet is found by any name that its commas part, if no other has it.
     """
     if all(map(UNNAMED.fullmatch, theirs)):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Distillation of image classifiers: losses between a student's logits and its teacher's, and the criteria that use them.
+"""Distillation of image classifiers: losses between a student's logits and its teacher's, and criteria that use them.
 
     losses = soft_kl(student, teacher, targets, temperature=4)       # logits (B, C) each -> (B,) in nats
     criterion = LabelDistillLoss(teach, settings)                   # cross-entropy blended with DISTILL_LOSS
@@ -120,7 +120,7 @@ class LabelMomentumLoss(LabelDistillLoss):
 def add_label_feature_loss(
     model: ImageClassifier, image_processor: ImageProcessor, teacher: LabelTeacher, settings: Settings
 ) -> None:
-    """Give a model that is being made the projector of DISTILL_FEATURES. Raises UserError for modules that do not fit."""
+    """Give a model that is being made its projector. Raises UserError for modules that do not fit."""
     blank, (ours, theirs) = [Image.new("RGB", (64, 64))] * 2, module_names(settings)
     was_training = model.training
     model.eval()

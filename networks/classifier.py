@@ -10,7 +10,6 @@ B pictures, C classes, E width of what the head reads.
 """
 
 import copy
-import json
 from collections.abc import Callable
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from basics.errors import UserError
-from networks.encoder import ImageProcessor, config_of, describe_model, quiet_transformers, set_mode
+from networks.encoder import Encoder, ImageProcessor, config_of, describe_model, quiet_transformers, set_mode
 from networks.hooks import ActivationHooks
 from networks.parameters import ParameterGroup, TrainableModel, blocks_of, merged, parameter_groups, train_last_blocks
 
@@ -44,8 +43,7 @@ class ImageClassifier(TrainableModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> (B, E)."""
-        pooled = self.encoder(pixel_values=images.contiguous(memory_format=torch.channels_last)).logits
-        return pooled.flatten(1)
+        return pooled(self.encoder, images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels, or what features() made of them -> logits (B, C)."""
@@ -71,6 +69,23 @@ class ImageClassifier(TrainableModel):
     def network_weights(self) -> dict[str, Tensor]:
         """Under the names of the network that it was made of, as transformers loads them."""
         return to_network(self.state_dict(), self.head_name)
+
+
+class PooledEncoder(Encoder):
+    """A classifier's encoder as feature caches take one: pixels (B, 3, H, W) -> one token a picture (B, 1, E)."""
+
+    def __init__(self, network: PreTrainedModel):
+        super().__init__()
+        self.backbone = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return pooled(self.backbone, images)[:, None]
+
+
+def pooled(network: PreTrainedModel, images: Tensor) -> Tensor:
+    """What the head of a network that has lost it would read, (B, E)."""
+    found: Tensor = network(pixel_values=images.contiguous(memory_format=torch.channels_last)).logits
+    return found.flatten(1)
 
 
 def to_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:

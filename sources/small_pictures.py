@@ -1,6 +1,6 @@
 """Small pictures of one size, held in memory and augmented a batch at a time: 32 x 32 ones above all.
 
-held = hold(paths, max_megapixels)              # (N, 3, h, w) uint8, or None where they are too large or of several sizes
+held = hold(paths, max_megapixels, desc)        # (N, 3, h, w) uint8; None where they are large or of several sizes
 crops = augment_batch(held[numbers], draws)     # as Augmentation does to pictures one by one, 20 times as fast
 """
 

@@ -1,12 +1,12 @@
-"""Training pictures blended in pairs, and their labels with them: mixup (Zhang et al. 2018, arXiv 1710.09412) and CutMix
-(Yun et al. 2019, arXiv 1905.04899).
+"""Training pictures blended in pairs, and their labels with them: mixup (Zhang et al. 2018, arXiv 1710.09412) and
+CutMix (Yun et al. 2019, arXiv 1905.04899).
 
     mix = mixing(settings)(epoch, batch)            # one for a whole batch, on all processes the same
     images = mix.images(pixels)                     # (B + 1, 3, H, W) -> (B, 3, H, W): each with the one before it
     targets = mix.targets(labels, num_classes)      # (B + 1,) -> (B, C), which sum to 1
 
-A rectangle is kept as shares of the sides, so that a student and a teacher of other sizes see the same one. v2.MixUp and
-v2.CutMix of torchvision draw from the process's own generator, and a rectangle in pixels of one size.
+A rectangle is kept as shares of the sides, so that a student and a teacher of other sizes see the same one: v2.MixUp
+and v2.CutMix of torchvision draw from the process's own generator, and a rectangle in pixels of one size.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def mixup(share: float, random: np.random.Generator) -> Mix:
 
 
 def cutmix(share: float, random: np.random.Generator) -> Mix:
-    """A rectangle of the picture's shape anywhere, cut where it would leave it; what is left of it decides the labels."""
+    """A rectangle of the picture's shape anywhere, cut at its edges; what is left of it decides the labels."""
     half = np.sqrt(1 - share) / 2
     x, y = random.random(2)
     left, top, right, bottom = (float(np.clip(v, 0, 1)) for v in (x - half, y - half, x + half, y + half))
