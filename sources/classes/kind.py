@@ -45,11 +45,15 @@ class Classes:
         labels = {*training_texts}
         if len(labels) < 2:
             raise UserError(
-                f"all training pictures are of one class, {shown(min(labels))}; a classifier needs two or more, each a "
-                "folder, or a word in a table's column"
+                f"all training pictures are of one class, {shown(min(labels, default='none'))}; a classifier needs two or "
+                "more, each a folder, or a word in a table's column"
             )
 
+    def stays(self, settings: Settings) -> str:
+        return ""
+
     def count(self, data: AnyData, settings: Settings) -> dict:
+        self.refuse_useless(data.captions_of("train"))  # once more, without the bad pictures
         return count_classes(data)
 
     def lines(self, report: dict) -> list[str]:
