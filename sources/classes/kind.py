@@ -44,9 +44,10 @@ class Classes:
     def refuse_useless(self, training_texts: Sequence[str]) -> None:
         labels = {*training_texts}
         if len(labels) < 2:
+            only = shown(min(labels, default="none"))
             raise UserError(
-                f"all training pictures are of one class, {shown(min(labels, default='none'))}; a classifier needs two or "
-                "more, each a folder, or a word in a table's column"
+                f"all training pictures are of one class, {only}; a classifier needs two or more, each a folder, or a "
+                "word in a table's column"
             )
 
     def stays(self, settings: Settings) -> str:

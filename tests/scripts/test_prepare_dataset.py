@@ -103,9 +103,9 @@ def test_flickr8k_as_it_ships(tmp_path):
 
 def test_classes_are_counted_and_the_next_command_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    prepare_dataset.main(["--task", "classify", "--shapes-num-images", "300"])
+    prepare_dataset.main(["--task", "classify", "--shapes-num-images", "120"])
     out = capsys.readouterr().out
-    for part in ("drawn shapes -> data/shapes-classify", "300: train", "15; pictures of each", "blue square"):
+    for part in ("drawn shapes -> data/shapes-classify", "120: train", "15; pictures of each", "blue square"):
         assert part in out
-    assert out.endswith("next         python train.py --task classify --shapes-num-images 300\n")
+    assert out.endswith("next         python train.py --task classify --shapes-num-images 120\n")
     assert len(json.loads((tmp_path / "data/shapes-classify/dataset.json").read_text())["classes"]) == 15
