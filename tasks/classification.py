@@ -38,7 +38,7 @@ from scoring.confusion_picture import plot_confusion
 from scoring.label_evaluation import label_record, score_label_evaluation
 from scoring.label_report import format_label_evaluation
 from scoring.labels import score_labels
-from sources.classes import Classes, classes_of
+from sources.classes.kind import Classes, classes_of
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
 from training.feature_cache import cached_features
@@ -183,7 +183,7 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
     device = pick_device(settings.DEVICE)
     dtype = pick_precision(settings, device)
     with main_first(processes), preparing(settings):
-        data = prepare(settings, Classes())
+        data = prepare(settings, Classes(settings.DATASET))
     classes = classes_of(data)
     classifier = start(settings, classes, resumed)
     model, image_processor = classifier.model.to(device), classifier.image_processor
@@ -273,6 +273,7 @@ def print_model(classifier: Classifier, settings: Settings) -> None:
     model = classifier.model
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
-    names = ", ".join(classifier.classes[:5]) + ", ..." * (len(classifier.classes) > 5)
-    print(f"classes      {len(classifier.classes):,}: {names}")
-    print(f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder {settings.ENCODER_MODEL_NAME}")
+    print(
+        f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder {settings.ENCODER_MODEL_NAME}, "
+        f"{len(classifier.classes):,} classes"
+    )

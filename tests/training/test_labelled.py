@@ -1,4 +1,4 @@
-"""Batches of labelled pictures depend on seed, epoch and position alone, however pictures are read and processes share."""
+"""Batches of labelled pictures depend on seed, epoch and position alone, however they are read and shared out."""
 
 import numpy as np
 import pytest
