@@ -34,6 +34,7 @@ PROGRESS = {
     "seconds?": float,
     "best_val_loss": float,
     "best_cider?": float,
+    "best_top1?": float,
     "best_epoch": COUNT,
     "validations_since_best": COUNT,
     "history": [{"epoch": COUNT, "train_loss": AMOUNT, "val_loss": AMOUNT, "examples_per_second?": AMOUNT}],
@@ -62,6 +63,7 @@ PATTERN = {
     "tokenizer?": dict,
     "architecture?": dict,
     "encoder_files?": Each(str),
+    "classifier?": {"files": Each(str), "head": str},
 }
 TOKENIZER = {"vocab": dict, "merges": (None, list), "lowercase": bool, "hash": str}
 LANGUAGE_TOKENIZER = {"files": {"tokenizer.json": str, "tokenizer_config.json": str}, "hash": str}

@@ -20,11 +20,12 @@ import torch
 import transformers
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from basics.errors import UserError
 from basics.stored import Number, check, numbers_in, parse_json
 from basics.timing import processor
+import networks.small_resnet  # noqa: F401  # so that transformers knows it
 from networks.parameters import train_last_blocks
 
 LARGEST_NUMBER = 2**20  # in an encoder's config.json: more than any size, number of parts or token id
@@ -129,14 +130,19 @@ def set_mode(module: nn.Module, mode: bool) -> None:
 
 def describe_encoder(encoder: VisionEncoder, image_processor: ImageProcessor) -> dict[str, str]:
     """File name -> JSON text of the encoder's architecture and preprocessing."""
-    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
-        encoder.backbone.config.save_pretrained(folder)
-        image_processor.save_pretrained(folder)
-        files = {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(folder).glob("*.json"))}
+    files = describe_model(encoder.backbone.config, image_processor)
     config = json.loads(files["config.json"])
     for labels in ("id2label", "label2id", "label_names"):  # a classifier's labels say nothing about the encoder
         config.pop(labels, None)
     return {**files, "config.json": json.dumps(config, indent=2)}
+
+
+def describe_model(config: PreTrainedConfig, image_processor: ImageProcessor) -> dict[str, str]:
+    """The files that transformers reads a model's architecture and preprocessing from, by name."""
+    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
+        config.save_pretrained(folder)
+        image_processor.save_pretrained(folder)
+        return {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(folder).glob("*.json"))}
 
 
 def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, ImageProcessor]:
@@ -147,18 +153,22 @@ def rebuild_encoder(files: dict[str, str]) -> tuple[VisionEncoder, ImageProcesso
 
 def read_encoder(files: dict[str, str]) -> tuple[Callable[[], VisionEncoder], ImageProcessor]:
     """What makes the encoder that describe_encoder() described, and its preprocessing. Raises ValueError."""
-    check_encoder_files(files)
-    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
-        for name, text in files.items():
-            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
-        config = AutoConfig.from_pretrained(folder)
-        image_processor = AutoImageProcessor.from_pretrained(folder)
+    config, image_processor = config_of(files)
 
     def make_encoder() -> VisionEncoder:
         with quiet_transformers():
             return VisionEncoder(AutoModel.from_config(config, dtype=torch.float32))
 
     return make_encoder, image_processor
+
+
+def config_of(files: dict[str, str]) -> tuple[PreTrainedConfig, ImageProcessor]:
+    """What describe_model() described. Raises ValueError for what no model has."""
+    check_encoder_files(files)
+    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
+        for name, text in files.items():
+            (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
+        return AutoConfig.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
 
 
 def check_encoder_files(files: dict[str, str]) -> None:

@@ -8,18 +8,18 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor
+from transformers import AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig, ViTImageProcessor
 
 from basics.errors import UserError, first_line
 from basics.hub_files import check_reachable
 from basics.settings import Settings
 from networks.encoder import ImageProcessor, VisionEncoder, quiet_transformers
+from networks.small_resnet import SmallResNetConfig
 
 
-def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
-    side = settings.SCRATCH_IMAGE_SIZE
-    config = ViTConfig(
-        image_size=side,
+def scratch_vit(settings: Settings) -> PreTrainedConfig:
+    return ViTConfig(
+        image_size=settings.SCRATCH_IMAGE_SIZE,
         patch_size=settings.SCRATCH_PATCH_SIZE,
         hidden_size=settings.SCRATCH_EMBED_DIM,
         num_hidden_layers=settings.SCRATCH_LAYERS,
@@ -28,11 +28,39 @@ def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    encoder = VisionEncoder(AutoModel.from_config(config))
-    with torch.no_grad():
-        positions = encoder.get_parameter("backbone.embeddings.position_embeddings")
-        positions[0, 1:] = position_waves(side // config.patch_size, config.hidden_size)
-    return encoder, ViTImageProcessor(size={"height": side, "width": side})
+
+
+def scratch_cnn(settings: Settings) -> PreTrainedConfig:
+    """SCRATCH_LAYERS stages, each of twice the width of the one before; the last has SCRATCH_EMBED_DIM."""
+    stages, width = settings.SCRATCH_LAYERS, settings.SCRATCH_EMBED_DIM
+    widths = [max(1, width >> (stages - 1 - stage)) for stage in range(stages)]
+    return SmallResNetConfig(
+        widths=widths, stride=settings.SCRATCH_PATCH_SIZE, image_size=settings.SCRATCH_IMAGE_SIZE
+    )
+
+
+SCRATCH: dict[str, Callable[[Settings], PreTrainedConfig]] = {"scratch": scratch_vit, "scratch-cnn": scratch_cnn}
+
+
+def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
+    """The network of SCRATCH that ENCODER_MODEL_NAME names, with random weights."""
+    config = SCRATCH[settings.ENCODER_MODEL_NAME](settings)
+    backbone = AutoModel.from_config(config)
+    set_positions(backbone)
+    return VisionEncoder(backbone), squares_of(config.image_size)
+
+
+def squares_of(side: int) -> ImageProcessor:
+    return ViTImageProcessor(size={"height": side, "width": side})
+
+
+@torch.no_grad()
+def set_positions(model: PreTrainedModel) -> None:
+    """Of a ViT from scratch: waves in the place of random numbers."""
+    for name, positions in model.named_parameters():
+        if name.endswith("embeddings.position_embeddings"):
+            config = model.config
+            positions[0, 1:] = position_waves(config.image_size // config.patch_size, config.hidden_size)
 
 
 def position_waves(grid: int, width: int) -> Tensor:
@@ -70,7 +98,7 @@ def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcesso
             "the file does not belong to its config.json"
         )
     if settings.ENCODER_IMAGE_SIZE is not None:
-        image_processor = squashing_processor(encoder, image_processor, settings.ENCODER_IMAGE_SIZE)
+        image_processor = squashing_processor(backbone.config, image_processor, settings.ENCODER_IMAGE_SIZE)
     return encoder, image_processor
 
 
@@ -82,9 +110,10 @@ class ResizingProcessor(ImageProcessor, Protocol):
     do_center_crop: bool
 
 
-def squashing_processor(encoder: VisionEncoder, image_processor: ResizingProcessor, side: int) -> ImageProcessor:
+def squashing_processor(
+    config: PreTrainedConfig, image_processor: ResizingProcessor, side: int
+) -> ImageProcessor:
     """The same preprocessing for whole pictures of one size: no cropping, which loses what captions speak of."""
-    config = encoder.backbone.config
     if hasattr(config, "pretrained_cfg"):  # timm's, where the encoder's own config.json describes the preprocessing
         config.pretrained_cfg |= {"input_size": [3, side, side], "crop_pct": 1.0, "crop_mode": "squash"}
         from transformers import TimmWrapperImageProcessor  # imports timm, which no other encoder needs
@@ -100,7 +129,7 @@ def is_text(key: str) -> bool:
 
 
 # An encoder with a name of its own: settings -> (VisionEncoder, its image processor). All other names are pretrained.
-ENCODERS: dict[str, Callable[[Settings], tuple[VisionEncoder, ImageProcessor]]] = {"scratch": scratch_encoder}
+ENCODERS: dict[str, Callable[[Settings], tuple[VisionEncoder, ImageProcessor]]] = dict.fromkeys(SCRATCH, scratch_encoder)
 
 
 def load_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:

@@ -14,6 +14,7 @@ LAYERS = (  # each imports from those before it; rooms in one layer and on one l
     ("sources", "networks"),
     ("tokenizer", "dataset", "model"),
     ("captioner",),
+    ("classifier",),
     ("scoring", "losses"),
     ("distillation",),
     ("training",),

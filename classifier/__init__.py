@@ -1,0 +1,1 @@
+"""A trained image classifier as one thing: load, save, classify."""
