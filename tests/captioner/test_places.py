@@ -42,5 +42,5 @@ def test_where_there_is_none_it_says_where_it_looked(folders, monkeypatch):
     with pytest.raises(UserError, match=f"{here}/runs/ or {project}/runs/; run `python train.py` first"):
         newest_best("runs")
     monkeypatch.chdir(project)
-    with pytest.raises(UserError, match=f"no trained captioner in {project}/runs/; "):
+    with pytest.raises(UserError, match=f"no trained captioner or classifier in {project}/runs/; "):
         newest_best("runs")
