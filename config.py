@@ -31,19 +31,23 @@ MAX_SEQ_LEN = 40  # tokens a caption may have, <s> and </s> included; longer one
 NUM_WORKERS = 0  # processes that load pictures beside the training process, 0 or more
 GROUP_CAPTIONS = False  # keep an image's captions in one batch, where it is encoded once; False mixes all pairs
 AUGMENT = False  # random crop (at least 80% of the area) and colour jitter on training pictures
+RANDAUGMENT_OPS = 0  # with AUGMENT: operations of RandAugment a picture, 0 for none; they change colours and places
+RANDOM_ERASING = 0.0  # with AUGMENT: share of the training pictures that lose a rectangle, 0 to 1
 AUGMENT_MIRROR = False  # AUGMENT also mirrors half of them: not where captions say left and right
 CACHE_FEATURES = False  # a frozen encoder encodes each picture once, to DATA_DIR/<DATASET>/features/
 AUGMENT_VIEWS = 4  # with AUGMENT and CACHE_FEATURES: encoded views of a picture, one an epoch; 1 is the picture
 
 # --- Encoder ---
-ENCODER_MODEL_NAME = "scratch"  # Hub id or local folder AutoModel loads (ViT, CLIP, timm, ...), or "scratch"
+ENCODER_MODEL_NAME = (
+    "scratch"  # Hub id or local folder AutoModel loads (ViT, CLIP, timm, ...); "scratch", "scratch-cnn"
+)
 ENCODER_TRAINABLE = "all"  # what is tuned: "none", the last N blocks, or "all"
 ENCODER_LEARNING_RATE = None  # peak learning rate of the encoder, > 0; None: LEARNING_RATE
 ENCODER_IMAGE_SIZE = None  # whole pictures squashed to this side, pixels; None: as the encoder does it
-SCRATCH_IMAGE_SIZE = 96  # side of the picture the "scratch" ViT sees, pixels, a multiple of the patch size
-SCRATCH_PATCH_SIZE = 16  # side of a patch of the "scratch" ViT, pixels
-SCRATCH_EMBED_DIM = 128  # width of the "scratch" ViT, a multiple of SCRATCH_HEADS
-SCRATCH_LAYERS = 4  # blocks of the "scratch" ViT
+SCRATCH_IMAGE_SIZE = 96  # side of the picture the "scratch" ViT or CNN sees, pixels, a multiple of the patch size
+SCRATCH_PATCH_SIZE = 16  # side of a patch of the "scratch" ViT, pixels; of a cell of the CNN's first convolution
+SCRATCH_EMBED_DIM = 128  # width of the "scratch" ViT, a multiple of SCRATCH_HEADS; of the CNN's last stage
+SCRATCH_LAYERS = 4  # blocks of the "scratch" ViT; stages of the CNN, each half as high and twice as wide
 SCRATCH_HEADS = 4  # attention heads of the "scratch" ViT
 
 # --- Decoder ---
@@ -65,7 +69,7 @@ LORA_MERGE = False  # best/ has what the adapters learned in the model's own wei
 LORA_TARGETS = None  # layers that have them, "q_proj,v_proj"; None: as peft has it for the model's family
 
 # --- Training ---
-TASK = "caption"  # what is learned, one of tasks/registry.py
+TASK = "caption"  # what is learned: "caption", "classify" (docs/classification.md), or one of tasks/registry.py
 LOSS = "cross_entropy"  # criterion of NUM_EPOCHS, one of tasks/criteria.py; DISTILL blends a teacher in
 FINETUNE_FROM = None  # start from this captioner's weights and vocabulary: folder, checkpoint_*.pt, Hub id
 NUM_EPOCHS = 4  # passes over the training pairs; "auto": as many as so many pictures want, 40 for 150, 14 for 6,000
@@ -84,6 +88,10 @@ DEVICE = None  # "cpu", "cuda", "cuda:1", "mps"; None takes the best there is
 PARALLEL = "ddp"  # with torchrun: "ddp", each process has the whole model, "fsdp": each a part, for large decoders
 SEED = 42  # seeds weights, order, dropout, augmentation, drawn pictures; hashed splits when first prepared
 
+# --- Classification (TASK classify), beside AUGMENT ---
+MIXUP_ALPHA = 0.0  # training pictures are blended in pairs by shares from Beta(alpha, alpha), 0 for none
+CUTMIX_ALPHA = 0.0  # or have a rectangle of another one, whose area comes from Beta(alpha, alpha); both: one by one
+
 # --- Self-critical training, after NUM_EPOCHS of cross-entropy ---
 SCST_EPOCHS = 0  # passes over the pictures that reward sampled captions by their CIDEr-D, 0 for none
 SCST_LEARNING_RATE = 1e-4  # learning rate at its start, falling linearly to 0
@@ -100,12 +108,17 @@ DISTILL_TOP_K = 64  # likeliest tokens kept of a prediction, the others count as
 DISTILL_CACHE = True  # predict once, of whole pictures, to DATA_DIR/<DATASET>/teacher/; False: along, on crops
 DISTILL_CAPTIONS = 0.0  # share of training captions replaced by the teacher's best beam, 0 to 1
 DISTILL_BEAMS = 5  # beams of those; the one with the highest CIDEr-D against the references is taken
+DISTILL_LOSS = "kl"  # TASK classify: "kl", "decoupled" (Zhao et al. 2022), or "hard": the teacher's labels (DeiT)
+DISTILL_BETA = 8.0  # "decoupled": weight of how the classes that are wrong compare, 0 or more
+DISTILL_STANDARDIZE = (
+    False  # TASK classify: logits of both with mean 0 and deviation 1 (Sun et al. 2024), before the KL
+)
 DISTILL_FEATURES = None  # "ours=theirs": modules whose outputs are pulled together, on the crops
 DISTILL_FEATURE_WEIGHT = 1.0  # weight of that loss, > 0
 
 # --- Validation ---
 VALIDATION_INTERVAL = 1  # epochs between validations, 1 or more; the last epoch is always validated
-BEST_METRIC = "val_loss"  # what makes an epoch the best: "val_loss", or "cider", the CIDEr-D of its captions
+BEST_METRIC = "val_loss"  # what makes an epoch the best: "val_loss", "cider" (CIDEr-D of captions), "top1" (classes)
 EARLY_STOPPING_PATIENCE = None  # validations without a better BEST_METRIC before training stops, 1 or more
 NUM_SAMPLE_CAPTIONS = 2  # fixed validation pictures captioned and printed at each validation, 0 for none
 NUM_VALIDATION_CAPTIONS = 500  # pictures captioned at each validation: CIDEr-D, collapse alarm; 0 for none

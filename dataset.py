@@ -16,16 +16,15 @@ U images, B captions, T tokens of the longest caption. Order and augmentation ar
 position, so a run can continue in the middle of an epoch, whatever the number of workers and processes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import v2
 
 from basics.devices import Batch
 from basics.launched import ALL, Share
@@ -33,6 +32,7 @@ from basics.mapped import Joined, PackedRows
 from basics.settings import Settings
 from basics.workers import end_with_parent, num_workers
 from networks.encoder import ImageProcessor, prepare_pixels
+from sources.augmentation import Augmentation
 from sources.images import load_image
 from sources.pictures import all_pictures
 from sources.prepared import AnyData, Split
@@ -53,9 +53,8 @@ class SplitPictures:
         self.source: Split = data.split(split)
         self.references = self.source.references
         self.split, self.image_processor = split, image_processor
-        self.augment = settings.AUGMENT and split == "train"
-        self.mirror, self.seed = settings.AUGMENT_MIRROR, settings.SEED
-        self.max_megapixels = settings.MAX_IMAGE_MEGAPIXELS
+        self.augment = Augmentation(settings) if settings.AUGMENT and split == "train" else None
+        self.seed, self.max_megapixels = settings.SEED, settings.MAX_IMAGE_MEGAPIXELS
         self.views = settings.AUGMENT_VIEWS if self.augment and settings.CACHE_FEATURES else 1
 
     def __len__(self) -> int:
@@ -74,14 +73,21 @@ class SplitPictures:
         return Joined(self.source.captions, mixed_in) if mixed_in else self.source.captions
 
     @property
-    def augmentation(self) -> list[int] | None:
+    def augmentation(self) -> list[int | float] | None:
         """What decides the views of a picture."""
-        return [self.seed, self.mirror] if self.augment else None
+        return self.augment.inputs if self.augment else None
 
     def image(self, number: int, view: int) -> Image.Image:
         """RGB; view 0 is the picture itself, the others are augmented."""
         image = load_image(self.path(number), self.max_megapixels)
-        return augment(image, (self.seed, view, number), self.mirror) if self.augment and view else image
+        return self.augment(image, view, number) if self.augment and view else image
+
+    def view(self, number: int, epoch: int, cached: bool) -> int:
+        """The view an epoch shows of a picture: a new one, or of those in a cache all in turn, in its own order."""
+        if not cached:
+            return epoch + 1
+        place = np.random.default_rng((self.seed, number)).integers(self.views)
+        return int(place + epoch) % self.views
 
     def read(self, numbers: list[int], views: list[int]) -> Tensor:
         """Through augmentation and the encoder's preprocessing, (U, 3, H, W)."""
@@ -179,26 +185,7 @@ class ImageTextDataset(Dataset[Row]):
         return self.pictures.image(number, self.view(number))
 
     def view(self, number: int) -> int:
-        """The view an epoch shows of a picture: a new one, or of those in the cache all in turn, in its own order."""
-        if self.features is None:
-            return self.epoch + 1
-        place = np.random.default_rng((self.seed, number)).integers(self.pictures.views)
-        return int(place + self.epoch) % self.pictures.views
-
-
-def augment(image: Image.Image, seed: tuple[int, ...], mirror: bool) -> Image.Image:
-    """A random crop of at least 80% of the area and light colour jitter, the same for the same seed.
-
-    mirror: half of the pictures left to right, for captions that do not say left and right.
-    """
-    width, height = image.size
-    ratio = width / height
-    with torch.random.fork_rng(devices=[]):
-        # this generator alone: torch.manual_seed() would seed those of GPUs too, which training draws from
-        torch.default_generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        image = v2.RandomResizedCrop((height, width), scale=(0.8, 1.0), ratio=(0.9 * ratio, 1.1 * ratio))(image)
-        image = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)(image)
-        return v2.RandomHorizontalFlip(0.5 if mirror else 0.0)(image)
+        return self.pictures.view(number, self.epoch, cached=self.features is not None)
 
 
 def collate_fn(rows: list[Row], pad_id: int) -> Batch:
@@ -256,12 +243,16 @@ class CaptionBatchSampler(Sampler[list[int]]):
         return -(-len(self.image_numbers) // self.batch_size) - self.start_batch
 
     def __iter__(self) -> Iterator[list[int]]:
+        return (self.own(batch).tolist() for batch in self.whole_batches())
+
+    def whole_batches(self) -> Iterator[np.ndarray]:
+        """Of all processes, after the first start_batch."""
         order = self.order()
         starts = range(self.start_batch * self.batch_size, len(order), self.batch_size)
-        batches = (order[start : start + self.batch_size] for start in starts)
-        return (
-            (batch[self.part(len(batch))] if self.has_part(len(batch)) else batch[:1]).tolist() for batch in batches
-        )
+        return (order[start : start + self.batch_size] for start in starts)
+
+    def own(self, batch: np.ndarray) -> np.ndarray:
+        return batch[self.part(len(batch))] if self.has_part(len(batch)) else batch[:1]
 
     def part(self, size: int) -> slice:
         """Which pairs of a batch of this size are this process's: neighbours, which may share an image."""
@@ -296,28 +287,17 @@ class CaptionBatchSampler(Sampler[list[int]]):
         return order[np.argsort(of_image[self.image_numbers[order]], kind="stable")]
 
 
-class PairLoader:
-    """A Source of image-caption pairs, BATCH_SIZE at a time over all processes."""
+class BatchLoader:
+    """What Sources of pictures have in common: batches of a dataset as a sampler shares them out to processes."""
 
-    def __init__(
-        self, dataset: ImageTextDataset, settings: Settings, pad_id: int, *, shuffle: bool, share: Share = ALL
-    ):
-        self.dataset, self.batch_size = dataset, settings.BATCH_SIZE
-        self.sampler = CaptionBatchSampler(
-            dataset.image_numbers,
-            settings.BATCH_SIZE,
-            seed=settings.SEED,
-            grouped=settings.GROUP_CAPTIONS,
-            shuffle=shuffle,
-            shard_numbers=dataset.pictures.source.shard_numbers,
-            share=share,
-        )
+    def __init__(self, dataset: Any, sampler: CaptionBatchSampler, collate: Callable[[Any], Batch], num_workers: int):
+        """dataset: with `pictures` and `epoch`; collate makes a batch of what it gives for what the sampler says."""
+        self.dataset, self.sampler, self.batch_size = dataset, sampler, sampler.batch_size
         self.loader = DataLoader(
             dataset,
-            batch_sampler=self.sampler,
-            collate_fn=partial(collate_fn, pad_id=pad_id),
-            # cached features are a copy of memory, which needs no help
-            num_workers=0 if dataset.features is not None else num_workers(settings.NUM_WORKERS),
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=num_workers,
             worker_init_fn=end_with_parent,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own: a loader must not draw from the generator that dropout uses
@@ -329,7 +309,8 @@ class PairLoader:
 
     @cached_property
     def order(self) -> str:
-        return self.dataset.pictures.source.order_fingerprint()
+        fingerprint: str = self.dataset.pictures.source.order_fingerprint()
+        return fingerprint
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         self.dataset.epoch = self.sampler.epoch = epoch
@@ -337,7 +318,29 @@ class PairLoader:
         return self.shares(iter(self.loader), self.num_examples - start * self.batch_size)
 
     def shares(self, batches: Iterator[Batch], left: int) -> Iterator[Batch]:
-        """The batches as they are read, of so many pairs over all processes."""
+        """The batches as they are read, of so many examples over all processes."""
         for batch in batches:
             yield batch if self.sampler.has_part(min(left, self.batch_size)) else without_targets(batch)
             left -= self.batch_size
+
+
+class PairLoader(BatchLoader):
+    """A Source of image-caption pairs, BATCH_SIZE at a time over all processes."""
+
+    dataset: ImageTextDataset
+
+    def __init__(
+        self, dataset: ImageTextDataset, settings: Settings, pad_id: int, *, shuffle: bool, share: Share = ALL
+    ):
+        sampler = CaptionBatchSampler(
+            dataset.image_numbers,
+            settings.BATCH_SIZE,
+            seed=settings.SEED,
+            grouped=settings.GROUP_CAPTIONS,
+            shuffle=shuffle,
+            shard_numbers=dataset.pictures.source.shard_numbers,
+            share=share,
+        )
+        # cached features are a copy of memory, which needs no help
+        workers = 0 if dataset.features is not None else num_workers(settings.NUM_WORKERS)
+        super().__init__(dataset, sampler, partial(collate_fn, pad_id=pad_id), workers)

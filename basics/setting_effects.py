@@ -5,13 +5,17 @@ for line in without_effect(settings, {"AUGMENT_VIEWS"}): print(line)
 
 from collections.abc import Iterable
 
-from basics.setting_rules import LANGUAGE_MODELS, Values
+from basics.setting_rules import FROM_NOTHING, LANGUAGE_MODELS, Values
 
 OFF_BY_DEFAULT = (  # a value of these in config.py was put there by somebody
     "TEACHER_MODEL_NAME",
     "DISTILL_CAPTIONS",
     "DISTILL_FEATURES",
     "AUGMENT_MIRROR",
+    "RANDAUGMENT_OPS",
+    "RANDOM_ERASING",
+    "MIXUP_ALPHA",
+    "CUTMIX_ALPHA",
     "ENCODER_LEARNING_RATE",
     "RAW_DIR",
     "SHARDS",
@@ -22,8 +26,13 @@ OFF_BY_DEFAULT = (  # a value of these in config.py was put there by somebody
 )
 OF_A_TEACHER = (
     "DISTILL_ALPHA DISTILL_TEMPERATURE DISTILL_TOP_K DISTILL_CACHE DISTILL_CAPTIONS DISTILL_BEAMS DISTILL_FEATURES "
-    "DISTILL_FEATURE_WEIGHT"
+    "DISTILL_FEATURE_WEIGHT DISTILL_LOSS DISTILL_BETA DISTILL_STANDARDIZE"
 )
+OF_CAPTIONS = (
+    "TOKENIZER LOWERCASE MAX_SEQ_LEN GROUP_CAPTIONS DECODER LOSS DISTILL_TOP_K NUM_VALIDATION_CAPTIONS "
+    "CLIP_SCORE_MODEL_NAME BEAM_SIZE LENGTH_PENALTY TEMPERATURE TOP_K TOP_P"
+)
+OF_CLASSES = "MIXUP_ALPHA CUTMIX_ALPHA DISTILL_LOSS DISTILL_BETA DISTILL_STANDARDIZE"
 OF_OURS = "DECODER_EMBED_DIM DECODER_HEADS DECODER_LAYERS DECODER_FF_DIM DECODER_DROPOUT"
 OF_OUR_VOCABULARY = "VOCAB_PATH MERGES_PATH VOCAB_SIZE MIN_FREQUENCY"
 OF_A_LANGUAGE_MODEL = (
@@ -48,7 +57,8 @@ def without_effect(settings: Values, given: Iterable[str]) -> list[str]:
 
 def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
     """Whether settings do nothing as the others are, which, and why."""
-    alone, scratch = settings.DISTILL is None, settings.ENCODER_MODEL_NAME == "scratch"
+    alone, scratch = settings.DISTILL is None, settings.ENCODER_MODEL_NAME in FROM_NOTHING
+    classes = settings.TASK == "classify"
     drawn, borrowed = settings.DATASET == "shapes", settings.TOKENIZER == "teacher"
     ours, brought = settings.DECODER == "transformer", settings.DECODER in LANGUAGE_MODELS
     views = settings.AUGMENT and settings.CACHE_FEATURES
@@ -57,11 +67,19 @@ def conditions(settings: Values) -> tuple[tuple[bool, str, str], ...]:
         (alone, OF_A_TEACHER, "DISTILL is none"),
         (alone and not borrowed, "TEACHER_MODEL_NAME", "DISTILL is none"),
         (settings.DISTILL == "momentum" and not borrowed, "TEACHER_MODEL_NAME", average),
-        (not settings.AUGMENT, "AUGMENT_MIRROR", "AUGMENT is false"),
+        (not settings.AUGMENT, "AUGMENT_MIRROR RANDAUGMENT_OPS RANDOM_ERASING", "AUGMENT is false"),
+        (settings.DISTILL_LOSS != "decoupled", "DISTILL_BETA", f"DISTILL_LOSS is {settings.DISTILL_LOSS}"),
+        (settings.DISTILL_LOSS == "hard", "DISTILL_TEMPERATURE DISTILL_STANDARDIZE", "DISTILL_LOSS is hard"),
+        (classes, f"{OF_CAPTIONS} {OF_OURS} {OF_OUR_VOCABULARY} {OF_A_LANGUAGE_MODEL}", "TASK is classify"),
+        (settings.TASK == "caption", OF_CLASSES, "TASK is caption"),
         (not views, "AUGMENT_VIEWS", "it goes with AUGMENT and CACHE_FEATURES, else each epoch has views of its own"),
         (not settings.SCST_EPOCHS, "SCST_LEARNING_RATE SCST_SAMPLES SCST_SAMPLING SCST_BASELINE", "SCST_EPOCHS is 0"),
         (settings.ENCODER_TRAINABLE == "none", "ENCODER_LEARNING_RATE", "ENCODER_TRAINABLE is none"),
-        (scratch, "ENCODER_IMAGE_SIZE", "ENCODER_MODEL_NAME is scratch, whose size is SCRATCH_IMAGE_SIZE"),
+        (
+            scratch,
+            "ENCODER_IMAGE_SIZE",
+            f"ENCODER_MODEL_NAME is {settings.ENCODER_MODEL_NAME}, whose size is SCRATCH_IMAGE_SIZE",
+        ),
         (not scratch, OF_SCRATCH, "ENCODER_MODEL_NAME is not scratch"),
         (ours, f"DECODER_MODEL_NAME {OF_A_LANGUAGE_MODEL}", "DECODER is transformer"),
         (brought, f"{OF_OURS} {OF_OUR_VOCABULARY}", f"DECODER is {settings.DECODER}, which brings its own"),

@@ -13,6 +13,7 @@ from basics.hub_files import is_path
 from basics.memory import machine_memory
 from basics.setting_schema import SCHEMA
 
+FROM_NOTHING = ("scratch", "scratch-cnn")  # the words of ENCODER_MODEL_NAME that are no model's name
 LANGUAGE_MODELS = ("language_model", "language_model_cross")  # the words of DECODER that take DECODER_MODEL_NAME
 BYTES_A_PARAMETER = 16  # of training one: itself, its gradient and two moments
 
@@ -39,6 +40,7 @@ def find_problems(settings: Values) -> list[str]:
         encoder_problems,
         language_model_problems,
         criterion_problems,
+        classification_problems,
         distillation_problems,
         data_problems,
         start_problems,
@@ -98,9 +100,9 @@ def split_problems(settings: Values) -> list[str]:
 
 def encoder_problems(settings: Values) -> list[str]:
     problems = []
-    from_scratch = settings.ENCODER_MODEL_NAME == "scratch" and settings.FINETUNE_FROM is None
-    if from_scratch and settings.ENCODER_TRAINABLE != "all":
-        problems.append('ENCODER_MODEL_NAME "scratch" has no weights to keep: ENCODER_TRAINABLE must be "all"')
+    name = settings.ENCODER_MODEL_NAME
+    if name in FROM_NOTHING and settings.FINETUNE_FROM is None and settings.ENCODER_TRAINABLE != "all":
+        problems.append(f'ENCODER_MODEL_NAME "{name}" has no weights to keep: ENCODER_TRAINABLE must be "all"')
     if settings.CACHE_FEATURES and settings.ENCODER_TRAINABLE != "none":
         problems.append('CACHE_FEATURES keeps what a frozen encoder makes: ENCODER_TRAINABLE must be "none"')
     return problems
@@ -138,6 +140,28 @@ def criterion_problems(settings: Values) -> list[str]:
         problems.append(f"WARMUP_STEPS must be whole steps, or below 1 a share of all, got {settings.WARMUP_STEPS}")
     if settings.SCST_EPOCHS and settings.EARLY_STOPPING_PATIENCE is not None:
         problems.append("EARLY_STOPPING_PATIENCE would end the run before SCST_EPOCHS: it must be none with them")
+    return problems
+
+
+def classification_problems(settings: Values) -> list[str]:
+    """What TASK "classify" has no use for and what only it has, where that would not be as asked."""
+    if settings.TASK != "classify":
+        return ['BEST_METRIC "top1" is for TASK "classify"'] * (settings.BEST_METRIC == "top1")
+    problems = []
+    mixed = settings.MIXUP_ALPHA or settings.CUTMIX_ALPHA
+    if settings.BEST_METRIC == "cider":
+        problems.append('BEST_METRIC "cider" is for captions: it must be "top1" or "val_loss" with TASK "classify"')
+    for name, off in (("SCST_EPOCHS", 0), ("DISTILL_CAPTIONS", 0)):
+        if getattr(settings, name) != off:
+            problems.append(f'{name} is for captions: it must be {off} with TASK "classify"')
+    if settings.NUM_EPOCHS == "auto":
+        problems.append('NUM_EPOCHS "auto" is for captions: it must be a number with TASK "classify"')
+    if settings.FINETUNE_FROM is not None:
+        problems.append("FINETUNE_FROM is for captioners: name a classifier to start from as ENCODER_MODEL_NAME")
+    if mixed and settings.CACHE_FEATURES:
+        problems.append("MIXUP_ALPHA and CUTMIX_ALPHA mix pictures: CACHE_FEATURES must be false with them")
+    if mixed and settings.DISTILL and settings.DISTILL_LOSS == "decoupled":
+        problems.append('DISTILL_LOSS "decoupled" needs pictures of one class: MIXUP_ALPHA and CUTMIX_ALPHA must be 0')
     return problems
 
 
@@ -201,7 +225,8 @@ def start_problems(settings: Values) -> list[str]:
     problems = []
     name, origin, resume = settings.ENCODER_MODEL_NAME, settings.FINETUNE_FROM, settings.RESUME_CHECKPOINT_PATH
     if is_path(name) and not Path(name).is_dir() and origin is None:
-        problems.append(f"ENCODER_MODEL_NAME {name} is no folder here; expected a local folder, a Hub id or 'scratch'")
+        words = " or ".join(map(repr, FROM_NOTHING))
+        problems.append(f"ENCODER_MODEL_NAME {name} is no folder here; expected a local folder, a Hub id, {words}")
     if origin and is_path(origin) and not Path(origin).expanduser().exists() and resume is None:
         problems.append(f"FINETUNE_FROM {origin} is not here; expected a best/ folder, a checkpoint_*.pt or a Hub id")
     if resume not in (None, "latest") and not Path(resume).is_file():

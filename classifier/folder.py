@@ -77,7 +77,7 @@ class Classifier:
         return logits
 
     def classify_images(self, images: Iterable[Image.Image], top_k: int = 1) -> list[list[Label]]:
-        """RGB pictures, as many as fit at once, perhaps still to be decoded -> for each its classes, likeliest first."""
+        """RGB pictures, as many as fit at once, perhaps still to be decoded -> the classes of each, likeliest first."""
         probabilities = self.logits(prepare_pixels(self.image_processor, images)).softmax(-1)
         best = probabilities.topk(min(top_k, len(self.classes)))
         return [

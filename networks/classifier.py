@@ -10,7 +10,6 @@ B pictures, C classes, E width of what the head reads.
 """
 
 import copy
-import json
 from collections.abc import Callable
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from basics.errors import UserError
-from networks.encoder import ImageProcessor, config_of, describe_model, quiet_transformers, set_mode
+from networks.encoder import Encoder, ImageProcessor, config_of, describe_model, quiet_transformers, set_mode
 from networks.hooks import ActivationHooks
 from networks.parameters import ParameterGroup, TrainableModel, blocks_of, merged, parameter_groups, train_last_blocks
 
@@ -44,8 +43,7 @@ class ImageClassifier(TrainableModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> (B, E)."""
-        pooled = self.encoder(pixel_values=images.contiguous(memory_format=torch.channels_last)).logits
-        return pooled.flatten(1)
+        return pooled(self.encoder, images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels, or what features() made of them -> logits (B, C)."""
@@ -63,9 +61,7 @@ class ImageClassifier(TrainableModel):
     def parameter_groups(self) -> list[ParameterGroup]:
         """The head before the encoder, so that its learning rate is the one that is shown."""
         beside = parameter_groups("classifier", self.training_only)
-        return merged(
-            [*parameter_groups("classifier", self.head), *beside, *parameter_groups("encoder", self.encoder)]
-        )
+        return merged([*parameter_groups("classifier", self.head), *beside, *parameter_groups("encoder", self.encoder)])
 
     def parts_that_run_alone(self) -> list[nn.Module]:
         return [*blocks_of(self.encoder), *self.training_only.values()]
@@ -75,10 +71,29 @@ class ImageClassifier(TrainableModel):
         return to_network(self.state_dict(), self.head_name)
 
 
+class PooledEncoder(Encoder):
+    """A classifier's encoder as feature caches take one: pixels (B, 3, H, W) -> one token a picture (B, 1, E)."""
+
+    def __init__(self, network: PreTrainedModel):
+        super().__init__()
+        self.backbone = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return pooled(self.backbone, images)[:, None]
+
+
+def pooled(network: PreTrainedModel, images: Tensor) -> Tensor:
+    """What the head of a network that has lost it would read, (B, E)."""
+    found: Tensor = network(pixel_values=images.contiguous(memory_format=torch.channels_last)).logits
+    return found.flatten(1)
+
+
 def to_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
     """Names of an ImageClassifier -> those of its network; without what only its training needed."""
     renamed = {name.removeprefix("encoder."): t for name, t in weights.items() if name.startswith("encoder.")}
-    return renamed | {f"{head}.{part}": weights[f"head.{part}"] for part in ("weight", "bias") if f"head.{part}" in weights}
+    return renamed | {
+        f"{head}.{part}": weights[f"head.{part}"] for part in ("weight", "bias") if f"head.{part}" in weights
+    }
 
 
 def from_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:

@@ -43,7 +43,9 @@ def scratch_network(settings: Settings, classes: list[str]) -> tuple[PreTrainedM
 def pretrained_network(settings: Settings, classes: list[str]) -> tuple[PreTrainedModel, ImageProcessor, bool]:
     """With its weights, and whether its head is one of these very classes. Raises UserError."""
     name = settings.ENCODER_MODEL_NAME
-    network, image_processor, report = load(name, f"the encoder {name!r}", ignore_mismatched_sizes=True, **labels_of(classes))
+    network, image_processor, report = load(
+        name, f"the encoder {name!r}", ignore_mismatched_sizes=True, **labels_of(classes)
+    )
     new_head = bool(report["missing_keys"] or report["mismatched_keys"])
     if settings.ENCODER_IMAGE_SIZE is not None:
         image_processor = squashing_processor(network.config, image_processor, settings.ENCODER_IMAGE_SIZE)

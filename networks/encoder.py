@@ -22,10 +22,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 
+import networks.small_resnet  # noqa: F401  # so that transformers knows it
 from basics.errors import UserError
 from basics.stored import Number, check, numbers_in, parse_json
 from basics.timing import processor
-import networks.small_resnet  # noqa: F401  # so that transformers knows it
 from networks.parameters import train_last_blocks
 
 LARGEST_NUMBER = 2**20  # in an encoder's config.json: more than any size, number of parts or token id
@@ -57,10 +57,14 @@ class ImageProcessor(Protocol):
     def to_dict(self) -> dict: ...
 
 
-class VisionEncoder(nn.Module):
-    """A transformers vision model that returns only its last image tokens, (U, 3, H, W) -> (U, S, E)."""
+class Encoder(nn.Module):
+    """What makes image tokens (U, S, E) of pictures (U, 3, H, W) with a model of transformers."""
 
     backbone: PreTrainedModel
+
+
+class VisionEncoder(Encoder):
+    """A vision model that returns only its last image tokens."""
 
     def __init__(self, backbone: PreTrainedModel):
         super().__init__()
@@ -128,7 +132,7 @@ def set_mode(module: nn.Module, mode: bool) -> None:
         set_mode(child, module.training)
 
 
-def describe_encoder(encoder: VisionEncoder, image_processor: ImageProcessor) -> dict[str, str]:
+def describe_encoder(encoder: Encoder, image_processor: ImageProcessor) -> dict[str, str]:
     """File name -> JSON text of the encoder's architecture and preprocessing."""
     files = describe_model(encoder.backbone.config, image_processor)
     config = json.loads(files["config.json"])
@@ -221,7 +225,7 @@ def light_parts(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
         yield part
 
 
-def token_shape(encoder: VisionEncoder, image_processor: ImageProcessor) -> tuple[int, int]:
+def token_shape(encoder: Encoder, image_processor: ImageProcessor) -> tuple[int, int]:
     """(S, E) of the tokens that one picture becomes, found by encoding a blank one."""
     was_training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()

@@ -34,9 +34,7 @@ def scratch_cnn(settings: Settings) -> PreTrainedConfig:
     """SCRATCH_LAYERS stages, each of twice the width of the one before; the last has SCRATCH_EMBED_DIM."""
     stages, width = settings.SCRATCH_LAYERS, settings.SCRATCH_EMBED_DIM
     widths = [max(1, width >> (stages - 1 - stage)) for stage in range(stages)]
-    return SmallResNetConfig(
-        widths=widths, stride=settings.SCRATCH_PATCH_SIZE, image_size=settings.SCRATCH_IMAGE_SIZE
-    )
+    return SmallResNetConfig(widths=widths, stride=settings.SCRATCH_PATCH_SIZE, image_size=settings.SCRATCH_IMAGE_SIZE)
 
 
 SCRATCH: dict[str, Callable[[Settings], PreTrainedConfig]] = {"scratch": scratch_vit, "scratch-cnn": scratch_cnn}
@@ -110,9 +108,7 @@ class ResizingProcessor(ImageProcessor, Protocol):
     do_center_crop: bool
 
 
-def squashing_processor(
-    config: PreTrainedConfig, image_processor: ResizingProcessor, side: int
-) -> ImageProcessor:
+def squashing_processor(config: PreTrainedConfig, image_processor: ResizingProcessor, side: int) -> ImageProcessor:
     """The same preprocessing for whole pictures of one size: no cropping, which loses what captions speak of."""
     if hasattr(config, "pretrained_cfg"):  # timm's, where the encoder's own config.json describes the preprocessing
         config.pretrained_cfg |= {"input_size": [3, side, side], "crop_pct": 1.0, "crop_mode": "squash"}
@@ -129,7 +125,9 @@ def is_text(key: str) -> bool:
 
 
 # An encoder with a name of its own: settings -> (VisionEncoder, its image processor). All other names are pretrained.
-ENCODERS: dict[str, Callable[[Settings], tuple[VisionEncoder, ImageProcessor]]] = dict.fromkeys(SCRATCH, scratch_encoder)
+ENCODERS: dict[str, Callable[[Settings], tuple[VisionEncoder, ImageProcessor]]] = dict.fromkeys(
+    SCRATCH, scratch_encoder
+)
 
 
 def load_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:

@@ -11,7 +11,10 @@ from basics.errors import UserError
 
 @dataclass
 class ParameterGroup:
-    """Trainable parameters that share a learning rate and a weight decay; part is "decoder" or "encoder"."""
+    """Trainable parameters that share a learning rate and a weight decay; part is "encoder", or what reads it: "decoder", "classifier".
+
+    Their names decide their order in the optimizer, and the first one's learning rate is the one that is shown.
+    """
 
     part: str
     decayed: bool

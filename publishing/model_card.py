@@ -5,6 +5,7 @@ from pathlib import Path
 from basics.setting_rules import LANGUAGE_MODELS
 from basics.settings import Settings
 
+SCRATCH = {"scratch": "a small ViT trained from scratch", "scratch-cnn": "a small ResNet trained from scratch"}
 CARD = """---
 library_name: pytorch
 pipeline_tag: image-to-text
@@ -68,7 +69,7 @@ def model_card(
     encoder = settings.ENCODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
     return CARD.format(
         dataset=settings.DATASET,
-        encoder="a small ViT trained from scratch" if encoder == "scratch" else encoder,
+        encoder=SCRATCH.get(encoder, encoder),
         **what_writes(settings),
         vocab=config["architecture"]["decoder_vocab_size"],
         parameters=parameters,

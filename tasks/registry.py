@@ -5,12 +5,13 @@ from collections.abc import Callable
 from basics.errors import UserError
 from basics.settings import Settings
 from tasks.captioning import build_captioning
+from tasks.classification import build_classification
 from training.processes import Processes
 from training.resume import Resumed
 from training.run import Task
 
 Builder = Callable[[Settings, Resumed | None, Processes], Task]
-TASKS: dict[str, Builder] = {"caption": build_captioning}
+TASKS: dict[str, Builder] = {"caption": build_captioning, "classify": build_classification}
 
 
 def build_task(settings: Settings, resumed: Resumed | None, processes: Processes) -> Task:

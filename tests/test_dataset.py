@@ -8,7 +8,8 @@ from tiny import tiny_settings, tiny_tokenizer
 from transformers import ViTImageProcessor
 
 from basics.launched import Share
-from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, augment, collate_fn
+from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures, collate_fn
+from sources.augmentation import Augmentation
 from sources.images import ImageError
 from sources.prepared import PreparedData
 from tokenizer import cut
@@ -97,7 +98,8 @@ def test_augmentation_is_a_function_of_its_seed_and_leaves_the_global_generator_
     picture = Image.linear_gradient("L").convert("RGB")
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    one, same, other = (np.asarray(augment(picture, seed, mirror=False)) for seed in ((1, 0, 0), (1, 0, 0), (1, 1, 0)))
+    augmentation = Augmentation(tiny_settings())
+    one, same, other = (np.asarray(augmentation(picture, view, 0)) for view in (0, 0, 1))
     assert np.array_equal(one, same) and not np.array_equal(one, other) and torch.equal(before, torch.get_rng_state())
 
 
@@ -105,7 +107,7 @@ def test_augmentation_leaves_the_generators_of_other_devices_alone(monkeypatch):
     for device in (torch.cuda, torch.mps):  # what torch.manual_seed() would call where such a device is
         monkeypatch.setattr(device, "manual_seed", lambda _: pytest.fail("a device was seeded"))
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("a GPU was seeded"))
-    augment(Image.linear_gradient("L").convert("RGB"), (1, 0, 0), mirror=False)
+    Augmentation(tiny_settings())(Image.linear_gradient("L").convert("RGB"), 0, 0)
 
 
 def test_only_training_pictures_are_augmented(data):

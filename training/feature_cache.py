@@ -29,7 +29,7 @@ from basics.progress_bar import progress_bar, skip
 from basics.settings import Settings
 from basics.workers import end_with_parent, num_workers
 from dataset import SplitPictures
-from networks.encoder import ImageProcessor, VisionEncoder, describe_encoder, example_pixels, token_shape
+from networks.encoder import Encoder, ImageProcessor, describe_encoder, example_pixels, token_shape
 from networks.fast import make_fast
 from training.processes import Processes
 
@@ -106,7 +106,7 @@ class Turn:
 
 
 def cached_features(
-    encoder: VisionEncoder,
+    encoder: Encoder,
     pictures: SplitPictures,
     settings: Settings,
     device: torch.device,
@@ -157,7 +157,7 @@ def feature_parts(
 
 
 def describe_inputs(
-    encoder: VisionEncoder, pictures: SplitPictures, shape: tuple[int, ...], dtype: torch.dtype
+    encoder: Encoder, pictures: SplitPictures, shape: tuple[int, ...], dtype: torch.dtype
 ) -> dict[str, Any]:
     weights = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
@@ -173,7 +173,7 @@ def describe_inputs(
 
 
 def encoding(
-    encoder: VisionEncoder, pictures: SplitPictures, workers: int, device: torch.device, dtype: torch.dtype
+    encoder: Encoder, pictures: SplitPictures, workers: int, device: torch.device, dtype: torch.dtype
 ) -> Callable[[range, int], Iterator[tuple[int, bytes]]]:
     """What encodes these pictures after the first `done` views; the processes that load them stay for all parts."""
     turn = Turn(pictures.views)
@@ -188,7 +188,7 @@ def encoding(
     )
 
     @functools.cache
-    def fast() -> VisionEncoder:
+    def fast() -> Encoder:
         return fast_copy(encoder, pictures.image_processor, dtype)
 
     def encode_part(numbers: range, done: int) -> Iterator[tuple[int, bytes]]:
@@ -200,7 +200,7 @@ def encoding(
 
 @torch.inference_mode()
 def encode(
-    encoder: VisionEncoder, loader: DataLoader, device: torch.device, dtype: torch.dtype
+    encoder: Encoder, loader: DataLoader, device: torch.device, dtype: torch.dtype
 ) -> Iterator[tuple[int, bytes]]:
     """What the encoder makes of each batch, as the bytes of the file."""
     for pixels in loader:
@@ -208,7 +208,7 @@ def encode(
             yield len(pixels), encoder(pixels.to(device)).to(torch.float16).cpu().numpy().tobytes()
 
 
-def fast_copy(encoder: VisionEncoder, image_processor: ImageProcessor, dtype: torch.dtype) -> VisionEncoder:
+def fast_copy(encoder: Encoder, image_processor: ImageProcessor, dtype: torch.dtype) -> Encoder:
     """The encoder made fast, while training goes on with the one that its checkpoints hold."""
     picture = example_pixels(image_processor).to(next(encoder.parameters()).device)
     fast = copy.deepcopy(encoder)

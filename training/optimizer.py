@@ -17,13 +17,13 @@ Schedule = Callable[[int, int], float]  # optimizer step, steps of an epoch -> s
 
 
 def make_optimizer(groups: list[ParameterGroup], settings: Settings) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); encoder and decoder have a peak learning rate each."""
-    peaks = {"encoder": settings.ENCODER_LEARNING_RATE or settings.LEARNING_RATE, "decoder": settings.LEARNING_RATE}
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101); the encoder has a peak learning rate of its own."""
+    peaks = {"encoder": settings.ENCODER_LEARNING_RATE or settings.LEARNING_RATE}
     return torch.optim.AdamW(
         [
             {
                 "params": group.parameters,
-                "lr": peaks[group.part],
+                "lr": peaks.get(group.part, settings.LEARNING_RATE),
                 "weight_decay": settings.WEIGHT_DECAY if group.decayed else 0.0,
             }
             for group in groups

@@ -17,6 +17,7 @@ class Progress:
     seconds: float = 0.0  # spent training in the current epoch
     best_val_loss: float = float("inf")  # of the best epoch, which BEST_METRIC chooses
     best_cider: float = float("-inf")
+    best_top1: float = float("-inf")
     best_epoch: int = 0
     validations_since_best: int = 0
     history: list[dict] = field(default_factory=list)  # one record a finished epoch, the lines of log.jsonl
@@ -35,16 +36,20 @@ class Progress:
         self.loss_sum = self.seconds = 0.0
 
     def note_validation(self, record: dict, metric: str) -> bool:
-        """Whether the epoch's record is a new best by "val_loss" or "cider"."""
-        is_best = record["val_loss"] < self.best_val_loss if metric == "val_loss" else record["cider"] > self.best_cider
+        """Whether the epoch's record is a new best by "val_loss", "cider" or "top1"."""
+        if metric == "val_loss":
+            is_best = record["val_loss"] < self.best_val_loss
+        else:
+            is_best = record[metric] > getattr(self, f"best_{metric}")
         if is_best:
             self.best_val_loss, self.best_cider = record["val_loss"], record.get("cider", self.best_cider)
+            self.best_top1 = record.get("top1", self.best_top1)
             self.best_epoch = record["epoch"]
         self.validations_since_best = 0 if is_best else self.validations_since_best + 1
         return is_best
 
     def forget_best(self) -> None:
-        self.best_val_loss, self.best_cider = float("inf"), float("-inf")
+        self.best_val_loss, self.best_cider, self.best_top1 = float("inf"), float("-inf"), float("-inf")
         self.best_epoch = self.validations_since_best = 0
 
     def to_dict(self) -> dict:

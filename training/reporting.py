@@ -13,6 +13,8 @@ from training.run import Run, Validation
 from training.tracking import Tracker, plot_losses, write_log
 from training.utilisation import example_flops, matmul_peak
 
+SCORES = {"val_loss": "val_loss {:.4f}", "cider": "CIDEr-D {:.3f}", "top1": "top-1 {:.1%}"}  # by BEST_METRIC
+
 
 def print_device(device: torch.device, dtype: torch.dtype) -> None:
     """What computes: a record of a run without it explains nothing."""
@@ -79,8 +81,8 @@ def judgement(record: dict, metric: str, is_best: bool) -> str:
     """What validation found, "best" beside the measure that BEST_METRIC chooses by; nothing without a validation."""
     if record["val_loss"] is None:
         return ""
-    cider = f"  CIDEr-D {record['cider']:.3f}" if metric == "cider" else ""
-    return f"  val_loss {record['val_loss']:.4f}{cider}{' best' if is_best else '     '}"
+    score = "" if metric == "val_loss" else f"  {SCORES[metric].format(record[metric])}"
+    return f"  val_loss {record['val_loss']:.4f}{score}{' best' if is_best else '     '}"
 
 
 def report_utilisation(run: Run, records: list[dict]) -> None:
@@ -100,8 +102,9 @@ def report_utilisation(run: Run, records: list[dict]) -> None:
 
 def report_end(run: Run, next_command: str) -> None:
     """Say where the best model is and what to type next."""
-    progress, by_cider = run.progress, run.settings.BEST_METRIC == "cider"
-    measure = f"CIDEr-D {progress.best_cider:.3f} greedily" if by_cider else f"val_loss {progress.best_val_loss:.4f}"
+    progress, metric = run.progress, run.settings.BEST_METRIC
+    greedily = " greedily" * (metric == "cider")
+    measure = SCORES[metric].format(getattr(progress, f"best_{metric}")) + greedily
     if own := own_memory():
         print(f"memory       {size(own)} at the end, without the files that are mapped")
     print(f"best         epoch {progress.best_epoch}, {measure}: {run.best}")

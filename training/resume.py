@@ -22,12 +22,13 @@ from basics.locks import locked
 from basics.settings import ARCHITECTURE, Settings
 from captioner.folder import captioner_weights, description_in
 from captioner.rebuilt import check_description
+from classifier.folder import check_checkpoint
 from networks.attention import measure_attention
 from networks.encoder import ImageProcessor, VisionEncoder, example_pixels
 from training.processes import Processes
 
 IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
-KEPT = (*ARCHITECTURE, "FINETUNE_FROM")  # of a run that goes on
+KEPT = (*ARCHITECTURE, "FINETUNE_FROM", "TASK")  # of a run that goes on
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def find_resumed(settings: Settings, processes: Processes) -> Resumed | None:
     checkpoint = read_checkpoint(path)
     if "encoder_files" in checkpoint:  # of a captioner, which is built as its settings say
         check_description(path, description_in(checkpoint), captioner_weights(checkpoint))
+    elif "classifier" in checkpoint:
+        check_checkpoint(checkpoint, path)
     return Resumed(path, checkpoint)
 
 

@@ -211,7 +211,7 @@ def plot_losses(path: Path, history: list[dict]) -> None:
             zorder=3,
             label=f"lowest: {loss:.3f} (epoch {epoch})",
         )
-    axes.set(xlabel="epoch", ylabel="cross-entropy, nats a token")
+    axes.set(xlabel="epoch", ylabel="cross-entropy, nats a target")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,190 @@
+"""Teachers of image classifiers: any classifier whose classes have the student's among them, by name.
+
+    teacher = LabelTeacher("timm/resnet50.a1_in1k", classes, device, torch.bfloat16)    # loaded when first needed
+    logits = teacher.logits(pixels)                     # (B, 3, H, W) -> (B, C) in the order of the student's classes
+    teach, findings = LabelTeaching(teacher, train, val, settings, live)(val_labels, processes)
+
+What a teacher says of pictures that are never augmented or mixed is made once, to DATA_DIR/<DATASET>-classify/teacher/;
+else it looks along at the very crops that the student sees (Beyer et al. 2022, arXiv 2106.05237).
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from basics.cache_file import CacheFile, Together
+from basics.devices import Batch, autocast
+from basics.disk import size
+from basics.errors import UserError
+from basics.progress_bar import progress_bar
+from basics.settings import Settings
+from captioner.places import locate
+from classifier.folder import Classifier, load_classifier
+from dataset import SplitPictures
+from distillation.teacher import fingerprint
+from networks.classifier import ImageClassifier
+from networks.encoder import ImageProcessor, prepare_pixels
+from sources.pictures import spread
+
+EXPECTED = "expected an image classifier: a folder, a checkpoint_*.pt file or a Hub id"
+BATCH = 64  # pictures at once
+EXAMINED = 1000  # validation pictures that a teacher is examined on
+UNNAMED = re.compile(r"LABEL_\d+")
+
+
+class LabelTeacher:
+    """A classifier that never learns, loaded once, when it is first needed."""
+
+    def __init__(self, name: str, classes: list[str], device: torch.device, dtype: torch.dtype):
+        self.name, self.classes, self.device, self.dtype = name, classes, device, dtype
+        self.path = locate(name, "teacher", f"{EXPECTED} (--teacher-model-name)")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.path)
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        with torch.random.fork_rng():  # dropout must not depend on whether the teacher was needed
+            classifier = load_classifier(self.path, self.device)
+            classifier.make_fast(self.dtype)
+        return classifier
+
+    @cached_property
+    def columns(self) -> Tensor:
+        return torch.tensor(match_classes(self.classifier.classes, self.classes, self.name), device=self.device)
+
+    @property
+    def model(self) -> ImageClassifier:
+        return self.classifier.model
+
+    @property
+    def image_processor(self) -> ImageProcessor:
+        return self.classifier.image_processor
+
+    @torch.no_grad()  # not inference_mode: they go into a loss
+    def logits(self, pixels: Tensor) -> Tensor:
+        with autocast(self.device, self.dtype):
+            return self.model(pixels.to(self.device)).float()[:, self.columns]
+
+    def logits_of(self, pictures: SplitPictures, numbers: list[int]) -> Tensor:
+        """Of whole pictures by number, as the teacher prepares them, (len(numbers), C) on the CPU."""
+        pixels = prepare_pixels(self.image_processor, (pictures.image(number, 0) for number in numbers))
+        return self.logits(pixels).cpu()
+
+
+def match_classes(theirs: list[str], ours: list[str], name: str) -> list[int]:
+    """Where each of our classes stands among the teacher's, by name. Raises UserError for one that is not there.
+
+    Case, _ and - do not matter; a class of ImageNet is found by any name that its commas part, if no other has it.
+    """
+    if all(map(UNNAMED.fullmatch, theirs)):
+        raise UserError(
+            f"the classes of teacher {name} have no names ({theirs[0]}, ...): they cannot be matched to ours"
+        )
+    found: dict[str, set[int]] = {}
+    for number, label in enumerate(theirs):
+        for word in {label, *label.split(",")}:
+            found.setdefault(plain(word), set()).add(number)
+    whole = {plain(label): number for number, label in enumerate(theirs)}
+    columns = {label: whole.get(plain(label), only(found.get(plain(label), set()))) for label in ours}
+    if missing := [label for label, column in columns.items() if column is None]:
+        more = f" nor {len(missing) - 1} others of ours" if len(missing) > 1 else ""
+        raise UserError(
+            f"teacher {name} has no class {missing[0]!r}{more}; its {len(theirs):,} classes are {', '.join(theirs[:5])}"
+            + ", ..." * (len(theirs) > 5)
+        )
+    return [column for column in columns.values() if column is not None]
+
+
+def plain(label: str) -> str:
+    return " ".join(re.sub(r"[_-]", " ", label).lower().split())
+
+
+def only(numbers: set[int]) -> int | None:
+    return next(iter(numbers)) if len(numbers) == 1 else None
+
+
+class CachedLogits:
+    """What the teacher says of each training picture, (N, C) in a file."""
+
+    def __init__(self, logits: np.ndarray):
+        self.values = logits
+
+    def __call__(self, batch: Batch) -> Tensor:
+        numbers = batch["numbers"]
+        return torch.from_numpy(self.values[numbers.cpu().numpy()]).to(numbers.device)
+
+
+class LabelTeaching:
+    """How a teacher's logits come to a batch: `live` where it looks along, which then needs its crops there."""
+
+    def __init__(self, teacher: LabelTeacher, train: SplitPictures, val: SplitPictures, settings: Settings, live: bool):
+        self.teacher, self.train, self.val, self.settings, self.live = teacher, train, val, settings, live
+        print(f"teacher      {teacher.name} (hash {teacher.fingerprint})")
+
+    def __call__(self, val_labels: list[int], processes: Together) -> tuple["CachedLogits | LiveLogits", dict]:
+        """Made once or along, and what examining the teacher on validation pictures found."""
+
+        def about() -> dict[str, float]:
+            return examine(self.teacher, self.val, val_labels)
+
+        if self.live:
+            findings = processes.from_main(about() if processes.is_main else {})
+            print(format_findings(findings))
+            return LiveLogits(self.teacher), findings
+        classes = self.teacher.classes
+        inputs = {
+            "teacher": self.teacher.fingerprint,
+            "precision": str(self.teacher.dtype),
+            "classes": classes,
+            "pictures": [self.train.fingerprint(), self.val.fingerprint()],
+            "labels": val_labels,
+        }
+        cache = CacheFile(self.settings.data_path / "teacher" / "logits", inputs)
+        num_bytes = 4 * len(self.train) * len(classes)
+        findings = cache.make_together(processes, len(self.train), num_bytes, self.produce, "teacher's logits", about)
+        print(f"logits       {size(num_bytes)}, {cache.path}")
+        print(format_findings(findings))
+        return CachedLogits(np.memmap(cache.path, np.float32, "r", shape=(len(self.train), len(classes)))), findings
+
+    def produce(self, done: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        for start in range(done, stop, BATCH):
+            numbers = [*range(start, min(start + BATCH, stop))]
+            yield len(numbers), self.teacher.logits_of(self.train, numbers).numpy().tobytes()
+
+
+class LiveLogits:
+    """The teacher looks at the crops that the student sees."""
+
+    def __init__(self, teacher: LabelTeacher):
+        self.teacher = teacher
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.teacher.logits(batch["teacher_images"])
+
+
+def examine(teacher: LabelTeacher, val: SplitPictures, labels: list[int]) -> dict[str, float]:
+    """On EXAMINED validation pictures: top1, the share it gets right, and nats of their classes."""
+    numbers = spread(EXAMINED, len(val))
+    parts = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
+    logits = torch.cat([teacher.logits_of(val, part) for part in progress_bar(parts, desc="examining the teacher")])
+    targets = torch.tensor([labels[number] for number in numbers])
+    return {
+        "top1": float((logits.argmax(-1) == targets).float().mean()),
+        "nats": float(F.cross_entropy(logits, targets)),
+        "classes": len(teacher.classifier.classes),
+        "pictures": len(numbers),
+    }
+
+
+def format_findings(findings: dict[str, float]) -> str:
+    return (
+        f"teacher      top-1 {findings['top1']:.1%} and {findings['nats']:.2f} nats on {findings['pictures']:,} "
+        f"validation pictures; {findings['classes']:,} classes, matched by name"
+    )
