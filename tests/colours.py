@@ -16,7 +16,9 @@ COLOURS = ["blue", "green", "red"]
 
 def colour(name: str, shade: int = 0) -> Image.Image:
     """A picture of nothing but that colour, of one of 50 shades."""
-    return Image.new("RGB", (40, 30), tuple(255 - shade if name == each else shade for each in ("red", "green", "blue")))
+    return Image.new(
+        "RGB", (40, 30), tuple(255 - shade if name == each else shade for each in ("red", "green", "blue"))
+    )
 
 
 def save_colours(folder: Path) -> Classifier:
@@ -24,7 +26,7 @@ def save_colours(folder: Path) -> Classifier:
     settings = tiny_settings()
     torch.manual_seed(0)
     model, processor = build_classifier(settings, COLOURS)
-    pixels, labels = prepare_pixels(processor, [colour(name, s) for name in COLOURS for s in (0, 20, 40)]), []
+    pixels = prepare_pixels(processor, [colour(name, shade) for name in COLOURS for shade in (0, 20, 40)])
     labels = torch.arange(3).repeat_interleave(3)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(30):

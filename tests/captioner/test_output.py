@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from basics.errors import UserError
-from captioner.output import output_form, write_answers
+from captioner.output import LABELS, form_of, output_form, write_answers
 from captioner.picture_files import Found
 from networks.caption import Caption
 
@@ -118,3 +118,14 @@ def test_names_that_are_no_utf8_or_break_lines_go_out_escaped_and_no_caption_is_
     write_answers(rows, output_form("text", None, alone=False), str(tmp_path / "out.txt"), 2)
     first, second = (tmp_path / "out.txt").read_bytes().splitlines()
     assert first.startswith(b"caf\xe9.png\t") and second.startswith(b"a\\nb.png\t")
+
+
+def test_labels_stand_beside_their_probabilities_on_one_line_whatever_they_are_called(capsys):
+    found = Found(Path("a.png"), [("red, large", 0.75), ("a\nb", 0.25)])
+    outputs = []
+    for name, alone in (("text", True), ("text", False), ("csv", False)):
+        write_answers([found], form_of(name, alone, LABELS), None, 1)
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == "red, large  0.750\na\\nb        0.250\n"
+    assert outputs[1] == "a.png\tred, large\t0.750\na.png\ta\\nb\t0.250\n"
+    assert outputs[2] == 'image,rank,label,probability\na.png,1,"red, large",0.75\na.png,2,"a\nb",0.25\n'

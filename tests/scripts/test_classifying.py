@@ -2,15 +2,13 @@
 
 import csv
 import json
-import os
+import sys
 
 import pytest
 import torch
 from colours import COLOURS, colour, save_colours, save_labelled
-from hub_stub import HubStub
 from in_process import call, train
 from PIL import Image
-from tiny import flags, run
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
 import compare
@@ -18,6 +16,7 @@ import evaluate
 import export
 import inference
 import teacher_captions
+from basics.settings import constants
 from classifier import folder as classifier_folder
 from classifier.folder import load_classifier
 
@@ -26,13 +25,25 @@ LABELS = ["red", "green", "blue", "red"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """checkpoints/a/best, three photos, and data whose fourth picture, blue, is labelled red; the tests only read it."""
+    """checkpoints/a/best, three photos, and data with a blue picture that is labelled red; the tests only read it."""
     folder = tmp_path_factory.mktemp("classified")
     save_colours(folder / "checkpoints/a/best")
     (folder / "photos").mkdir()
     for name in COLOURS:
         colour(name, 7).save(folder / "photos" / f"{name}.png")
     save_labelled(folder / "data/labelled", LABELS, [*COLOURS[::-1], "blue"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """A classifier that transformers saved, whose classes stand in another order."""
+    folder, names = tmp_path_factory.mktemp("others"), ["red", "blue", "green"]
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "layer_type": "basic"}
+    torch.manual_seed(0)
+    config = ResNetConfig(**sizes, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
+    ResNetForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 
@@ -106,11 +117,45 @@ def test_pictures_that_cannot_be_read_are_left_out_and_batches_change_nothing(ma
     assert len(json.loads((tmp_path / "1.json").read_text())["images"]) == 3
 
 
+def test_anyones_classifier_answers_and_is_scored_by_the_names_of_its_classes(made, others, tmp_path):
+    model = ResNetForImageClassification.from_pretrained(others).eval()
+    pixels = ViTImageProcessor.from_pretrained(others)(colour("red", 7), return_tensors="pt")
+    with torch.no_grad():
+        shares = model(**pixels).logits.softmax(-1)[0]
+    best = int(shares.argmax())
+    result = infer(made, "photos/red.png", "--checkpoint", others, "--format", "json")
+    [row] = json.loads(result.stdout)
+    assert row["labels"] == [model.config.id2label[best]]
+    assert row["probabilities"] == pytest.approx([float(shares[best])], abs=1e-5)
+    assert score(made, "--checkpoint", others, "--output", tmp_path / "found.json").returncode == 0
+    rows = json.loads((tmp_path / "found.json").read_text())["images"]
+    assert [row["label"] for row in rows] == LABELS and rows[0]["prediction"] in COLOURS
+
+
+def test_a_terminal_is_told_that_a_classifier_answers(made, monkeypatch, capsys):
+    monkeypatch.chdir(made)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    inference.say_newest(constants())
+    assert capsys.readouterr().err == "classifier   checkpoints/a/best\n"
+
+
+def test_a_captioner_has_nothing_to_plot(finished):
+    result = call(evaluate.main, "--plot", "confusion.png", cwd=finished)
+    assert "--plot draws a classifier's labels" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_captioner_does_not_start_from_a_classifier(made, tmp_path):
+    result = train(tmp_path, FINETUNE_FROM=made / "checkpoints/a/best")
+    assert result.returncode == 1 and "is a classifier" in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(made, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier_folder.Classifier, "logits", lambda *_: pytest.fail("it classified"))
     save_labelled(tmp_path / "data/labelled", ["red", "violet"], ["red", "blue"])
     result = score(tmp_path, "--checkpoint", made / "checkpoints/a/best")
-    assert "1 of the 2 labels of the val split are none of the classifier's 3 classes: violet; it knows" in result.stderr
+    assert (
+        "1 of the 2 labels of the val split are none of the classifier's 3 classes: violet; it" in result.stderr
+    )
     assert result.returncode == 1 and result.stderr.count("\n") == 1
 
 
