@@ -49,6 +49,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.compare and arguments.checkpoint:
         raise UserError("--compare names both captioners itself; leave out --checkpoint")
+    if arguments.plot and Path(arguments.plot).is_dir():
+        raise UserError(f"--plot {arguments.plot} is a folder; name a file in it")
     if arguments.compare and arguments.plot:
         raise UserError("--compare compares captioners, which --plot has nothing to draw of; leave it out")
     if arguments.compare and (arguments.meteor or arguments.spice):
