@@ -194,10 +194,8 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
         add_label_feature_loss(model, image_processor, teacher, settings)
     train, val = (SplitPictures(data, split, image_processor, settings) for split in ("train", "val"))
     labels = [[classes.index(row[0]) for row in pictures.references] for pictures in (train, val)]
-    teach, findings, live = None, {}, False
-    if teacher:
-        live = looks_along(settings)
-        teach, findings = LabelTeaching(teacher, train, val, settings, live)(labels[1], processes)
+    live = looks_along(settings)
+    teach, findings = ask(teacher, train, val, labels[1], settings, processes) if teacher else (None, {})
     features = [
         cached_features(PooledEncoder(model.encoder), pictures, settings, device, dtype, processes)
         if settings.CACHE_FEATURES
@@ -251,6 +249,18 @@ def find_teacher(
     if settings.DISTILL != "teacher":
         return None
     return LabelTeacher(settings.TEACHER_MODEL_NAME, classes, device, dtype)
+
+
+def ask(
+    teacher: LabelTeacher,
+    train: SplitPictures,
+    val: SplitPictures,
+    val_labels: list[int],
+    settings: Settings,
+    processes: Processes,
+) -> tuple[Teach, dict[str, float]]:
+    """What gives the teacher's logits of a batch, and what examining it on validation pictures found."""
+    return LabelTeaching(teacher, train, val, settings, looks_along(settings))(val_labels, processes)
 
 
 def looks_along(settings: Settings) -> bool:
