@@ -22,7 +22,8 @@ from networks.decoding_options import DecodingOptions
 from networks.git import git_logits
 from scoring import costs, metrics
 from scoring.bootstrap import bootstrap, difference_intervals, percentiles
-from scoring.comparison import Outcome, short_names
+from scoring.comparison import Outcome
+from scoring.comparison_groups import short_names
 from scoring.comparison_report import cost_cells
 from scoring.metrics import score_captions
 from sources import images
