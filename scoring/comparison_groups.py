@@ -39,14 +39,13 @@ def read_groups(texts: list[str]) -> list[Group]:
 def read_teachers(texts: list[str], groups: list[Group]) -> dict[str, str]:
     """The teacher of each group that has one, by the group's name; one without a name is that of all the others."""
     named = [split_name(text) for text in texts]
-    names = [group.name for group in groups]
-    for name, _ in named:
-        if name is not None and name not in names:
-            raise UserError(f"--teacher is for the group {name}, and there are only {', '.join(names)}")
+    names, own = [group.name for group in groups], {name: path for name, path in named if name is not None}
+    if strange := own.keys() - {*names}:
+        raise UserError(f"--teacher is for the group {min(strange)}, and there are only {', '.join(names)}")
     everyones = [path for name, path in named if name is None]
     if len(everyones) > 1:
         raise UserError("--teacher was given twice without a group; say whose each one is: --teacher NAME=PATH")
-    return dict.fromkeys(names, everyones[0]) | dict(named) if everyones else {n: p for n, p in named if n}
+    return dict.fromkeys(names, everyones[0]) | own if everyones else own
 
 
 def split_name(text: str) -> tuple[str | None, str]:
