@@ -81,10 +81,10 @@ def limits(values: list[float]) -> tuple[float, float]:
 def heights(values: list[float]) -> list[float]:
     """Where their names stand, as shares of the height of the axes: as near as can be, and no two on one another."""
     low, high = limits(values)
-    gap, found, below = min(0.07, 1 / len(values)), [0.0] * len(values), -1.0
-    for place in sorted(range(len(values)), key=values.__getitem__):
+    order, gap = sorted(range(len(values)), key=values.__getitem__), min(0.07, 0.9 / len(values))
+    found, below, above = [0.0] * len(values), -1.0, 0.98 + gap
+    for place in order:
         below = found[place] = max((values[place] - low) / (high - low), below + gap)
-    too_far, above = max(0.0, below - 0.98), 2.0
-    for place in sorted(range(len(values)), key=values.__getitem__, reverse=True) if too_far else ():
-        above = found[place] = min(found[place], 0.98 if above == 2.0 else above - gap)
+    for place in reversed(order):
+        above = found[place] = min(found[place], above - gap)
     return found
