@@ -23,8 +23,13 @@ from scoring.request import Request
 from sources.pictures import spread
 
 
-def show_label_comparison(groups: list[Group], teachers: dict[str, str], request: Request, plot: str | None) -> None:
-    """Compare, print all of it as it is found, draw and write what is asked for. Raises UserError."""
+def show_label_comparison(
+    groups: list[Group], teachers: dict[str, str], request: Request, plot: str | None
+) -> tuple[LabelComparison, list[dict]]:
+    """Compare, print all of it as it is found, draw and write what is asked for -> it, and the costs.
+
+    Raises UserError.
+    """
     comparison = compare_classifiers(groups, teachers, request)
     print(format_label_head(comparison, named_data=request.data_dir is not None))
     if request.num_samples:
@@ -39,6 +44,7 @@ def show_label_comparison(groups: list[Group], teachers: dict[str, str], request
     if request.output:
         write_atomically(Path(request.output), json_text(label_comparison_record(comparison, costs, setup)))
         print(f"written      {request.output}")
+    return comparison, costs
 
 
 def format_label_head(comparison: LabelComparison, named_data: bool) -> str:
