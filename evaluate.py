@@ -23,7 +23,7 @@ from basics.settings import constants
 from basics.text import json_text
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place, fetched, newest_best, task_of
-from scoring.comparison_groups import kind_of, read_groups
+from scoring.comparison_groups import task_of_groups, read_groups
 from scoring.request import Request, add_flags, read_request
 from sources.pictures import split_pictures
 
@@ -126,7 +126,7 @@ def compare_both(sides: list[str], request: Request, plot: str | None) -> None:
     paths = [path for group in groups for path in group.paths]
     for path in paths:
         check_place(path)
-    if kind_of(paths) == "classify":
+    if task_of_groups(paths) == "classify":
         refuse_caption_flags(request.flags, paths[0])
         from scoring.label_comparison_report import show_label_comparison  # torch takes its time
 
