@@ -13,7 +13,6 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTImagePro
 
 import compare
 import evaluate
-import export
 import inference
 import teacher_captions
 from basics.settings import constants
@@ -153,9 +152,7 @@ def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(
     monkeypatch.setattr(classifier_folder.Classifier, "logits", lambda *_: pytest.fail("it classified"))
     save_labelled(tmp_path / "data/labelled", ["red", "violet"], ["red", "blue"])
     result = score(tmp_path, "--checkpoint", made / "checkpoints/a/best")
-    assert (
-        "1 of the 2 labels of the val split are none of the classifier's 3 classes: violet; it" in result.stderr
-    )
+    assert "1 of the 2 labels of the val split are none of the classifier's 3 classes: violet; it" in result.stderr
     assert result.returncode == 1 and result.stderr.count("\n") == 1
 
 
@@ -174,7 +171,6 @@ def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(
         (compare.main, ["checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
         (evaluate.main, ["--compare", "checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
         (teacher_captions.main, ["--teacher", "checkpoints/a/best", "--images", "photos"], "is a classifier"),
-        (export.main, ["--format", "torch", "--output", "exported"], "is a classifier"),
     ],
     ids=str,
 )
