@@ -7,9 +7,7 @@ of them are checked before any work starts, against basics/setting_schema.py.
 """
 
 # --- Data ---
-DATASET = (
-    "shapes"  # drawn; "folder": yours; "webdataset"; captions: flickr8k, flickr30k, coco; classes: cifar10, cifar100
-)
+DATASET = "shapes"  # drawn; "folder": own; "webdataset"; captions flickr8k, flickr30k, coco; classes cifar10, cifar100
 RAW_DIR = None  # folder of the dataset as downloaded (not for shapes); flickr30k, cifar10, cifar100: None downloads it
 SHARDS = None  # of DATASET webdataset: a folder, .tar files, train-{000000..000009}.tar, http URLs; several with ::
 DATA_DIR = "data"  # prepared data goes to DATA_DIR/<DATASET>/, of TASK classify to DATA_DIR/<DATASET>-classify/

@@ -14,6 +14,7 @@ import basics.starting  # noqa: F401  # first of all: for the seconds that the o
 
 # isort: split
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from basics.errors import UserError, run_script
@@ -49,6 +50,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.compare and arguments.checkpoint:
         raise UserError("--compare names both captioners itself; leave out --checkpoint")
+    if arguments.plot and Path(arguments.plot).is_dir():
+        raise UserError(f"--plot {arguments.plot} is a folder; name a file in it")
     if arguments.compare and arguments.plot:
         raise UserError("--compare compares captioners, which --plot has nothing to draw of; leave it out")
     if arguments.compare and (arguments.meteor or arguments.spice):
@@ -56,8 +59,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def print_captions(checkpoint: str, request: Request, meteor: bool, spice: bool) -> dict:
-    """Caption, score, print -> what the JSON file holds."""
+def print_captions(checkpoint: str, place: str, request: Request, meteor: bool, spice: bool) -> dict:
+    """Caption, score, print -> what the JSON file holds; place: where the checkpoint lies."""
     from basics.devices import pick_device, pick_precision  # torch takes a second to import: after the flags
 
     device = pick_device(request.device)
@@ -66,7 +69,7 @@ def print_captions(checkpoint: str, request: Request, meteor: bool, spice: bool)
     from scoring.evaluation_report import format_captioned, format_evaluation, format_left_out
     from scoring.extra_scores import add_extra_scores
 
-    captioner = load_trained(checkpoint, device)
+    captioner = replace(load_trained(place, device), path=checkpoint)
     options = request.decoding(captioner.settings, captioner.max_seq_len)
     pictures = split_pictures(request.data_dir, request.split, captioner.settings)
     precision = pick_precision(captioner.settings, device)
@@ -79,7 +82,7 @@ def print_captions(checkpoint: str, request: Request, meteor: bool, spice: bool)
 
 
 def print_labels(checkpoint: str, place: str, request: Request, plot: str | None) -> dict:
-    """Classify, score, print, draw -> what the JSON file holds; place: where the checkpoint lies."""
+    """Classify, score, print, draw -> the same."""
     from basics.devices import pick_device, pick_precision  # as above
 
     device = pick_device(request.device)
@@ -115,7 +118,7 @@ def record_of(arguments: argparse.Namespace, request: Request) -> dict:
         return print_labels(checkpoint, place, request, arguments.plot)
     if arguments.plot:
         raise UserError(f"--plot draws a classifier's labels, and {checkpoint} is none; leave it out")
-    return print_captions(checkpoint, request, arguments.meteor, arguments.spice)
+    return print_captions(checkpoint, place, request, arguments.meteor, arguments.spice)
 
 
 def main(argv: list[str]) -> int:

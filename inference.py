@@ -30,7 +30,7 @@ from basics.progress_bar import progress_bar, say_beside_bar
 from basics.setting_schema import SCHEMA
 from basics.settings import Settings, constants
 from captioner.flags import add_output_flags, add_search_flags, refuse_caption_flags, search_options
-from captioner.output import CAPTIONS, LABELS, Kind, form_name, form_of, write_answers
+from captioner.output import CAPTIONS, LABELS, AnswerKind, form_name, form_of, write_answers
 from captioner.picture_files import Answer, Found, answer_picture_files
 from captioner.places import check_place, fetched, newest_best, task_of
 from networks.decoding_options import DecodingFlags, DecodingOptions
@@ -83,7 +83,7 @@ def parse_arguments(argv: list[str], settings: Settings) -> argparse.Namespace:
 class Stats:
     """Seconds to the first answer, counted from the start of the program, and the speed from then on."""
 
-    def __init__(self, batch_size: int, kind: Kind):
+    def __init__(self, batch_size: int, kind: AnswerKind):
         self.ready, self.batch_size, self.kind = time.perf_counter(), batch_size, kind
         self.times: list[float] = []  # when each answer was there
 

@@ -16,7 +16,7 @@ from basics.setting_schema import SCHEMA
 
 FROM_NOTHING = ("scratch", "scratch-cnn")  # the words of ENCODER_MODEL_NAME that are no model's name
 LANGUAGE_MODELS = ("language_model", "language_model_cross")  # the words of DECODER that take DECODER_MODEL_NAME
-OF_OTHER_TASKS = {"caption": ("cifar10", "cifar100"), "classify": ("flickr8k", "flickr30k", "coco")}  # DATASETs
+UNFIT_DATASETS = {"caption": ("cifar10", "cifar100"), "classify": ("flickr8k", "flickr30k", "coco")}  # by TASK
 BYTES_A_PARAMETER = 16  # of training one: itself, its gradient and two moments
 
 
@@ -208,7 +208,7 @@ def momentum_problems(settings: Values) -> list[str]:
 
 def task_problems(settings: Values) -> list[str]:
     """Whether the pictures of DATASET have what TASK learns; a task of one's own may learn from any."""
-    others = OF_OTHER_TASKS.get(settings.TASK, ())
+    others = UNFIT_DATASETS.get(settings.TASK, ())
     if settings.DATASET not in others:
         return []
     fitting = [word for word in typing.get_args(SCHEMA["DATASET"].type) if word not in others]

@@ -25,7 +25,7 @@ Say = Callable[[str, TextIO], None]  # prints text as it is, at once
 
 
 @dataclass(frozen=True)
-class Kind:
+class AnswerKind:
     """What answers are called, each of which has a text and a number, and what was done to pictures to have them."""
 
     one: str
@@ -36,22 +36,22 @@ class Kind:
     value: Callable[[Any], float]  # the number, rounded
 
 
-CAPTIONS = Kind("caption", "captions", "score", "scores", "captioned", lambda caption: round(caption.score, 4))
-LABELS = Kind("label", "labels", "probability", "probabilities", "classified", lambda share: round(share, 6))
+CAPTIONS = AnswerKind("caption", "captions", "score", "scores", "captioned", lambda caption: round(caption.score, 4))
+LABELS = AnswerKind("label", "labels", "probability", "probabilities", "classified", lambda share: round(share, 6))
 
 
 @dataclass(frozen=True)
 class OutputForm:
     """A form of the output: the text of a picture, and what stands before the first, between two and at the end."""
 
-    kind: Kind
-    row: Callable[[Found, Kind], str]
+    kind: AnswerKind
+    row: Callable[[Found, AnswerKind], str]
     head: str = ""
     between: str = ""
     tail: str = ""
 
 
-def bare_text(found: Found, kind: Kind) -> str:
+def bare_text(found: Found, kind: AnswerKind) -> str:
     """The answers to a picture, a line each; a label has its probability beside it, a caption speaks for itself."""
     if kind is CAPTIONS:
         return "".join(f"{caption}\n" for caption, _ in found.answers)
@@ -59,7 +59,7 @@ def bare_text(found: Found, kind: Kind) -> str:
     return "".join(f"{shown(label):<{width}}  {share:.3f}\n" for label, share in found.answers)
 
 
-def named_text(found: Found, kind: Kind) -> str:
+def named_text(found: Found, kind: AnswerKind) -> str:
     """A line break in a name is written \\n; bytes of a name that are no UTF-8 stay as they are."""
     name = one_line(str(found.path))
     if kind is CAPTIONS:
@@ -67,7 +67,7 @@ def named_text(found: Found, kind: Kind) -> str:
     return "".join(f"{name}\t{shown(label)}\t{share:.3f}\n" for label, share in found.answers)
 
 
-def as_json(found: Found, kind: Kind) -> str:
+def as_json(found: Found, kind: AnswerKind) -> str:
     content = {
         "image": str(found.path),
         kind.many: [text for text, _ in found.answers],
@@ -76,7 +76,7 @@ def as_json(found: Found, kind: Kind) -> str:
     return "\n" + json_text([content])[2:-3]  # as within an array
 
 
-def as_table(found: Found, kind: Kind) -> str:
+def as_table(found: Found, kind: AnswerKind) -> str:
     """CSV with a line an answer; spreadsheet programs and csv.DictReader read it."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -94,7 +94,7 @@ def output_form(name: str | None, output: str | None, alone: bool, overwrite: bo
     return form_of(form_name(name, output, overwrite), alone, CAPTIONS)
 
 
-def form_of(name: str, alone: bool, kind: Kind) -> OutputForm:
+def form_of(name: str, alone: bool, kind: AnswerKind) -> OutputForm:
     """The form of that name; a picture alone needs no name beside its answer."""
     if name == "json":
         return OutputForm(kind, as_json, head="[", between=",", tail="\n]\n")

@@ -5,7 +5,7 @@
     evaluation.scores.table["top-1"]                         # {"score": ..., "low": ..., "high": ...}
     json_text(label_record(evaluation))                      # every picture with its label, answer and probability
 
-A picture's label is the one text that it has. Labels and classes are compared by name, whatever their order.
+A picture's label is its one reference. Labels and classes are compared by name, whatever their order.
 """
 
 from collections.abc import Iterable
@@ -81,13 +81,7 @@ def score_label_evaluation(
 
 
 def label_numbers(pictures: Pictures, classes: list[str]) -> np.ndarray:
-    """The class of each picture, (N,). Raises UserError for what is no label, or none that the classifier knows."""
-    if several := [i for i, row in enumerate(pictures.references) if len(row) != 1]:
-        name, texts = pictures.paths[several[0]].name, len(pictures.references[several[0]])
-        raise UserError(
-            f"a classifier needs labelled pictures, one label each; {shown(name)} has {texts} texts, as captioned "
-            "ones do; name labelled data with --data-dir"
-        )
+    """The class of each picture, (N,). Raises UserError for labels that the classifier does not know."""
     labels = [row[0] for row in pictures.references]
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(labels) - set(numbers)):

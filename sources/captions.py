@@ -48,6 +48,9 @@ class Captions:
     def refuse_useless(self, training_texts: Sequence[str]) -> None:
         pass
 
+    def stays(self, settings: Settings) -> str:
+        return f" (the vocabulary stays; delete {settings.vocab_path} and {settings.merges_path} to train it anew)"
+
     def count(self, data: AnyData, settings: Settings) -> dict:
         tokenizer = self.make_tokenizer and self.make_tokenizer(data.captions_of("train"))
         return count_captions(*all_captions(data), tokenizer, settings.MAX_SEQ_LEN)

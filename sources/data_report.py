@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from basics.paths import shown
 from basics.settings import Settings
 from sources.kinds import Kind
 from sources.prepared import PreparedData
@@ -44,6 +45,6 @@ def format_report(report: dict, source: str, notes: list[str], kind: Kind, data_
     if (twins := report.get("duplicates_across_splits")) is not None:
         lines.append(
             f"duplicates   {len(twins):,} pictures stand in more than one split"
-            + (f", for example {' and '.join(twins[0][:2])}" if twins else "")
+            + (f", for example {' and '.join(map(shown, twins[0][:2]))}" if twins else "")
         )
     return "\n".join(lines + [f"note         {note}" for note in notes])

@@ -38,8 +38,12 @@ class Kind(Protocol):
         """Raises UserError where nothing can be learned from them."""
         ...
 
+    def stays(self, settings: Settings) -> str:
+        """What is as it was where data are prepared again, in brackets, or ""."""
+        ...
+
     def count(self, data: AnyData, settings: Settings) -> dict:
-        """Plain numbers for the report."""
+        """Plain numbers for the report. Raises UserError as refuse_useless() does."""
         ...
 
     def lines(self, report: dict) -> list[str]:

@@ -50,7 +50,7 @@ def prepare(settings: Settings, kind: Kind) -> AnyData:
 
 def prepare_shapes(settings: Settings, kind: Kind) -> AnyData:
     inputs = {**input_settings(settings), "SHAPES_NUM_IMAGES": settings.SHAPES_NUM_IMAGES}
-    if (data := prepared_already(settings, inputs)) is not None:
+    if (data := prepared_already(settings, inputs, kind)) is not None:
         return data
     image_dir = settings.data_path / "images"
     captions = kind.draw(image_dir, settings.SHAPES_NUM_IMAGES, settings.SEED)
@@ -86,7 +86,7 @@ def prepare_raw(settings: Settings, kind: Kind) -> AnyData:
         inputs["archives"] = stamps(raw.archives)
     if raw.listing:
         inputs["listing"] = raw.listing
-    if (data := prepared_already(settings, inputs)) is not None:
+    if (data := prepared_already(settings, inputs, kind)) is not None:
         return data
     return write_prepared(settings, raw, inputs, kind)
 
@@ -100,7 +100,7 @@ def prepare_shards(settings: Settings, kind: Kind) -> AnyData:
     settings = settings.replace(SEED=seed_of_splits(settings))
     shards = find_shards(named, settings.data_path / "fetched")
     inputs = {**input_settings(settings), "shards": [shard.stamp for shard in shards]}
-    if (data := prepared_already(settings, inputs)) is not None:
+    if (data := prepared_already(settings, inputs, kind)) is not None:
         return data
     return write_samples(settings, shards, inputs, kind)
 
@@ -152,7 +152,7 @@ def fingerprints(files: list[Path]) -> list[list]:
     return [[path.name, path.stat().st_size, file_hash(path)] for path in files]
 
 
-def prepared_already(settings: Settings, inputs: dict) -> AnyData | None:
+def prepared_already(settings: Settings, inputs: dict, kind: Kind) -> AnyData | None:
     """What lies there if it was made from the same inputs, None if it is to be made.
 
     Raises UserError where making it again would overwrite files that were edited by hand.
@@ -172,10 +172,7 @@ def prepared_already(settings: Settings, inputs: dict) -> AnyData | None:
             f"{data_path} was made from other inputs ({', '.join(changed)}), but {', '.join(edited)} was edited "
             "since; move it away to prepare again, or set DATA_DIR to another folder"
         )
-    print(
-        f"data         preparing {data_path} again, changed: {', '.join(changed)} (the vocabulary stays; "
-        f"delete {settings.vocab_path} and {settings.merges_path} to train it anew)"
-    )
+    print(f"data         preparing {data_path} again, changed: {', '.join(changed)}{kind.stays(settings)}")
     return None
 
 
@@ -230,7 +227,6 @@ def write_samples(settings: Settings, shards: list[Shard], inputs: dict, kind: K
     source = f"{len(shards):,} shards"
     refuse_empty(collected.counts, source)
     data = ShardData(data_path / SAMPLES, [str(shard.path.resolve()) for shard in shards], json.dumps(inputs["shards"]))
-    kind.refuse_useless(data.captions_of("train"))
     report = shard_report(data, collected.bad, kind, settings)
     notes = [*collected.notes, *kind.notes(data, {})]
     manifest = {

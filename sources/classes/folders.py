@@ -27,7 +27,7 @@ def class_root(folder: Path) -> Path | None:
     if split_folders(folder):
         return folder
     full = [path for path in subfolders(folder) if holds_pictures(path)]
-    if len(full) == 1 and not any(is_picture(path.name) for path in full[0].iterdir()):
+    if len(full) == 1 and any(map(holds_pictures, subfolders(full[0]))):
         return class_root(full[0])
     return folder if full else None
 
@@ -46,7 +46,7 @@ def read_class_folders(root: Path) -> RawCaptions:
     digest, splits = hashlib.sha256(), split_folders(root)
     for folder in splits or [root]:
         names = []
-        for name, label, size in pictures_in(folder, root, left_out):
+        for name, label, size in labelled_pictures(folder, root, left_out):
             raw.captions[name] = [label]
             names.append(name)
             digest.update(f"{name}\0{size}\0".encode())
@@ -59,7 +59,7 @@ def read_class_folders(root: Path) -> RawCaptions:
     return raw
 
 
-def pictures_in(folder: Path, root: Path, left_out: LeftOut) -> Iterator[tuple[str, str, int]]:
+def labelled_pictures(folder: Path, root: Path, left_out: LeftOut) -> Iterator[tuple[str, str, int]]:
     """(name from the root, class, bytes) of each picture in the class folders of a folder."""
     start = len(os.path.join(root, ""))
     for path in sorted(folder.iterdir()):

@@ -44,12 +44,17 @@ class Classes:
     def refuse_useless(self, training_texts: Sequence[str]) -> None:
         labels = {*training_texts}
         if len(labels) < 2:
+            only = shown(min(labels, default="none"))
             raise UserError(
-                f"all training pictures are of one class, {shown(min(labels))}; a classifier needs two or more, each a "
-                "folder, or a word in a table's column"
+                f"all training pictures are of one class, {only}; a classifier needs two or more, each a folder, or a "
+                "word in a table's column"
             )
 
+    def stays(self, settings: Settings) -> str:
+        return ""
+
     def count(self, data: AnyData, settings: Settings) -> dict:
+        self.refuse_useless(data.captions_of("train"))  # once more, without the bad pictures
         return count_classes(data)
 
     def lines(self, report: dict) -> list[str]:

@@ -7,6 +7,7 @@ raw.captions    {"cat/1.jpg": ["cat"], ...}
 from pathlib import Path
 
 from basics.errors import UserError
+from basics.paths import shown
 from sources.archives import ARCHIVE_SUFFIXES, unpack
 from sources.classes.cifar import CIFARS, cifar_in, pixel_key, unpack_cifar
 from sources.classes.folders import class_root, content_key, read_class_folders
@@ -18,6 +19,13 @@ from sources.reading import listing, refuse_outside
 
 def read_classes(raw_dir: Path, data_path: Path, dataset: str) -> RawCaptions:
     """A table of classes, else class folders, there or in an archive. Raises UserError where there is none."""
+    try:
+        return recognised(raw_dir, data_path, dataset)
+    except UserError as error:  # which may quote what it found
+        raise UserError(shown(str(error))) from error
+
+
+def recognised(raw_dir: Path, data_path: Path, dataset: str) -> RawCaptions:
     if tables := class_tables(raw_dir):
         raw = read_class_tables(tables)
         find_images(raw, raw_dir, data_path)
@@ -50,10 +58,14 @@ def read_archive(raw_dir: Path, data_path: Path) -> RawCaptions:
 
 
 def nothing_found(raw_dir: Path) -> str:
-    tables = [path.name for path in raw_dir.iterdir() if path.suffix in (".csv", ".tsv")]
-    missing = f"; {tables[0]} has no columns {' or '.join(OF_IMAGES[:3])}, and {' or '.join(OF_CLASSES[:3])}"
+    other = [path.name for path in raw_dir.iterdir() if path.suffix in (".csv", ".tsv")]
     return (
         f"no classes recognised in {raw_dir}, which holds {listing(raw_dir)}; expected a folder a class with its "
         "pictures (cat/1.jpg), in train/, val/ and test/ or not; or labels.csv with the columns image and label; or "
-        f"{' or '.join(cifar.folder for cifar in CIFARS.values())}" + (missing if tables else "")
+        f"{' or '.join(cifar.folder for cifar in CIFARS.values())}"
+        + (f" ({other[0]} has no columns {columns(OF_IMAGES)}, and {columns(OF_CLASSES)})" if other else "")
     )
+
+
+def columns(names: tuple[str, ...]) -> str:
+    return " or ".join(names[:3])

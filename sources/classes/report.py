@@ -29,19 +29,19 @@ def class_lines(per_class: PerClass) -> list[str]:
     """The classes from the one with the most training pictures down, with a bar each."""
     ordered = sorted(per_class, key=lambda label: (-per_class[label]["train"], label))
     listed = ordered if len(ordered) <= MOST_LISTED else [*ordered[:ENDS], *ordered[-ENDS:]]
-    width = max(len(short(label)) for label in listed)
+    width = max(len(label_shown(label)) for label in listed)
     most = max(per_class[ordered[0]]["train"], 1)
     lines = [f"classes      {len(ordered):,}; pictures of each in {', '.join(SPLITS)}"]
     for label in listed:
         counts = " ".join(f"{per_class[label][split]:>7,}" for split in SPLITS)
         bar = "#" * round(BAR_OF_CLASS * per_class[label]["train"] / most)
-        lines.append(f"    {short(label):<{width}} {counts}  {bar}".rstrip())
+        lines.append(f"    {label_shown(label):<{width}} {counts}  {bar}".rstrip())
     if len(listed) < len(ordered):
         lines.insert(1 + ENDS, f"    ... {len(ordered) - len(listed):,} more")
     return lines
 
 
-def short(label: str) -> str:
+def label_shown(label: str) -> str:
     name = shown(label)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 

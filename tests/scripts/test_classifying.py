@@ -138,8 +138,10 @@ def test_a_terminal_is_told_that_a_classifier_answers(made, monkeypatch, capsys)
     assert capsys.readouterr().err == "classifier   checkpoints/a/best\n"
 
 
-def test_a_captioner_has_nothing_to_plot(finished):
-    result = call(evaluate.main, "--plot", "confusion.png", cwd=finished)
+def test_a_captioner_has_nothing_to_plot(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best/config.json").write_text('{"model_type": "image-to-text"}')
+    result = call(evaluate.main, "--checkpoint", "best", "--plot", "confusion.png", cwd=tmp_path)
     assert "--plot draws a classifier's labels" in result.stderr and result.stderr.count("\n") == 1
 
 
@@ -167,7 +169,8 @@ def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(
         (inference.main, ["photos", "--top-k", "0"], "--top-k must be 1 or more"),
         (inference.main, ["photos", "--checkpoint", "checkpoints/a/best,checkpoints/a/best"], "captioners only"),
         (evaluate.main, ["--beam", "2", "--meteor"], "--beam, --meteor: for captions"),
-        (evaluate.main, ["--data-dir", "data"], "data"),
+        (evaluate.main, ["--plot", "photos"], "--plot photos is a folder"),
+        (evaluate.main, ["--plot", "a.png", "--compare", "a", "b"], "--compare compares captioners"),
         (compare.main, ["checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
         (evaluate.main, ["--compare", "checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
         (teacher_captions.main, ["--teacher", "checkpoints/a/best", "--images", "photos"], "is a classifier"),
