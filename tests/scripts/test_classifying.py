@@ -13,7 +13,6 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTImagePro
 
 import compare
 import evaluate
-import export
 import inference
 import teacher_captions
 from basics.settings import constants
@@ -175,7 +174,6 @@ def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(
         (compare.main, ["checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
         (evaluate.main, ["--compare", "checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
         (teacher_captions.main, ["--teacher", "checkpoints/a/best", "--images", "photos"], "is a classifier"),
-        (export.main, ["--format", "torch", "--output", "exported"], "is a classifier"),
     ],
     ids=str,
 )
