@@ -14,17 +14,15 @@ import basics.starting  # noqa: F401  # first of all: for the seconds that the o
 
 # isort: split
 import argparse
-from pathlib import Path
 
-from basics.errors import UserError, run_script
+from basics.errors import run_script
 from captioner.exported import ONNX_PARTS, open_onnx
+from captioner.exported_parts import own_export
 from captioner.flags import add_output_flags, add_search_flags, search_options
 from captioner.output import output_form, write_answers
 from captioner.picture_files import caption_picture_files
 from networks.decoding_options import DecodingFlags, DecodingOptions
 from sources.images import find_pictures
-
-HERE = Path(__file__).parent
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -39,20 +37,13 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def own_export() -> Path:
-    """The export that this copy of the script lies in."""
-    if not any((HERE / name).exists() for name in ONNX_PARTS):
-        raise UserError("no export lies beside caption_onnx.py; name the folder that export.py wrote with --model")
-    return HERE
-
-
 def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
     flags = DecodingFlags(arguments.beam, arguments.length_penalty, arguments.num_captions)
     search_options(flags, DecodingOptions(), arguments.batch_size)  # what is wrong with the flags alone
     paths = find_pictures(arguments.pictures)
     form = output_form(arguments.format, arguments.output, len(paths) == 1, arguments.overwrite)
-    captioner = open_onnx(arguments.model or own_export())
+    captioner = open_onnx(arguments.model or own_export(__file__, ONNX_PARTS))
     options = search_options(flags, captioner.own_options, arguments.batch_size)
     rows = caption_picture_files(captioner, paths, options, arguments.batch_size)
     return 1 if write_answers(rows, form, arguments.output, len(paths)) else 0

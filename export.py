@@ -18,14 +18,14 @@ import basics.starting  # noqa: F401  # first of all: for the seconds that the o
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from basics.errors import UserError, run_script
 from basics.progress_bar import say_beside_bar
 from basics.settings import constants
-from captioner.places import newest_best
+from captioner.places import newest_best, task_of
 from publishing.export_folder import (
     Export,
+    Exportable,
     agree_to_replace,
     find_output,
     folder_in_the_making,
@@ -34,20 +34,21 @@ from publishing.export_folder import (
     write_measured,
 )
 from sources.images import load_image
-
-if TYPE_CHECKING:  # they import torch
-    from captioner.folder import Captioner
-    from sources.shards.picture import Picture
+from sources.shards.picture import Picture
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python export.py", description="Export a captioner.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python export.py", description="Export a captioner or classifier.", allow_abbrev=False
+    )
     parser.add_argument("--checkpoint", help="best/ folder, checkpoint_*.pt file or Hub id; default: the newest best/")
     parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="form of the parts")
     parser.add_argument("--output", help="folder to write; default: onnx, onnx-int8 or torch beside the checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an older export in that folder unasked")
     parser.add_argument("--int8", action="store_true", help="8-bit numbers: a quarter of the size, and faster")
-    parser.add_argument("--pictures", help="folder of pictures to check captions on; default: the validation pictures")
+    parser.add_argument(
+        "--pictures", help="folder of pictures to check captions or labels on; default: the validation pictures"
+    )
     parser.add_argument("--num-pictures", type=int, default=100, help="how many of them, at most")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
@@ -58,44 +59,51 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> None:
+def load_exportable(checkpoint: str) -> Exportable:
+    """A captioner or a classifier, by what lies there. Raises UserError."""
+    # torch and transformers take seconds: after what can go wrong without them
+    if task_of(checkpoint) == "classify":
+        from publishing.export_classifier import load_exportable_classifier
+
+        return load_exportable_classifier(checkpoint)
+    from publishing.export_captioner import load_exportable_captioner
+
+    return load_exportable_captioner(checkpoint)
+
+
+def export(checkpoint: str, output: Path, arguments: argparse.Namespace) -> Exportable:
     """Write the folder, checked; prints what is found. Raises UserError."""
     print(f"checkpoint      {checkpoint}", flush=True)
-    # torch and transformers take seconds: after what can go wrong without them
-    from captioner.folder import load_captioner
-    from publishing.export_captioner import CHECKED, check_exportable, export_captioner
-    from publishing.export_checks import check_pictures, compare_captions
+    model = load_exportable(checkpoint)
+    from publishing.export_checks import CHECKED, check_pictures  # torch again
 
-    captioner = load_captioner(checkpoint)
-    check_exportable(captioner)
-    settings = captioner.settings
     with folder_in_the_making(output) as work:
-        pictures = check_pictures(arguments.pictures, settings, arguments.num_pictures, work / "drawn")
+        pictures = check_pictures(arguments.pictures, model.settings, arguments.num_pictures, work / "drawn")
         images = [load_image(path) for path in pictures.paths[:CHECKED]]
         weights = ["float32", "int8"] if arguments.int8 else ["float32"]
-        shown = calibration(captioner, arguments.pictures) if arguments.int8 else []
-        levels, exports = export_captioner(captioner, settings, images, arguments.format, weights, work, shown)
+        shown = calibration(model, arguments.pictures) if arguments.int8 else []
+        levels, exports = model.export(images, arguments.format, weights, work, shown)
         print(format_files(exports[-1]))
         print(f"pixels          at most {levels:.1f} of 255 from the encoder's own preprocessing")
-        print(f"captions        {len(pictures.paths)} pictures ({pictures.split})", flush=True)
+        print(f"{model.answers:<16}{len(pictures.paths)} pictures ({pictures.split})", flush=True)
         lines = [f"{len(pictures.paths)} pictures ({pictures.split})"]
-        for line in compare_captions(captioner, exports, pictures, settings):
+        for line in model.compare(exports, pictures):
             say_beside_bar(line + "\n", sys.stdout)
             lines.append(line)
-        write_measured(exports[-1].folder, lines)
+        write_measured(exports[-1].folder, model.answer, lines)
         replace_export(exports[-1].folder, output, work)
     print(f"written         {output}")
+    return model
 
 
-def calibration(captioner: "Captioner", folder: str | None) -> "list[Picture]":
+def calibration(model: Exportable, folder: str | None) -> list[Picture]:
     """The pictures that 8-bit arithmetic is calibrated on, none where weights alone become int8; prints which."""
-    from networks.language_model import LanguageModelDecoder
-    from publishing.export_checks import FEWEST, calibration_pictures  # both after what can go wrong without torch
+    from publishing.export_checks import FEWEST, calibration_pictures  # after what can go wrong without torch
 
     found = None
-    if isinstance(captioner.model.decoder, LanguageModelDecoder):
-        print("int8            weights alone, a language model's arithmetic stays float32: smaller, not faster")
-    elif (found := calibration_pictures(folder, captioner.settings)) is None:
+    if model.float_arithmetic:
+        print(f"int8            weights alone, {model.float_arithmetic}: smaller, not faster")
+    elif (found := calibration_pictures(folder, model.settings)) is None:
         print(
             "int8            weights alone, smaller and not faster: 8-bit arithmetic is calibrated on the training "
             f"pictures, or on {FEWEST} or more of --pictures, and there are neither"
@@ -124,9 +132,9 @@ def main(argv: list[str]) -> None:
     name = arguments.format + ("-int8" if arguments.int8 else "")
     output = find_output(arguments.output, checkpoint, name)
     agree_to_replace(output, arguments.overwrite)
-    export(checkpoint, output, arguments)
+    model = export(checkpoint, output, arguments)
     if arguments.format == "onnx":
-        print(f"next            python caption_onnx.py photo.jpg --model {output}")
+        print(f"next            python {model.script} photo.jpg --model {output}")
 
 
 if __name__ == "__main__":

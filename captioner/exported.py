@@ -9,9 +9,7 @@ Shapes: U pictures still in work (who is done leaves the batch), K beams of each
 """
 
 import json
-import os
-import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +17,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from basics.errors import UserError, reason_of
 from basics.stored import Number, check, json_of
+from captioner.exported_parts import (
+    PREPROCESSING,
+    Arrays,
+    PartFunction,
+    blank_pixels,
+    check_folder,
+    largest,
+    log_softmax,
+    open_session,
+    opening,
+    pixels_of,
+    run_session,
+)
 from networks.caption import Caption, Captioned, to_caption
 from networks.decoding_options import DecodingOptions
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
 ONNX_PARTS = ("encoder.onnx", "prefill.onnx", "step.onnx")
@@ -33,8 +42,7 @@ OUR_VOCABULARY, LANGUAGE_VOCABULARY = ("vocab.json", "merges.txt"), ("tokenizer.
 IDS = ("pad_id", "start_id", "end_id", "unk_id")  # a language model has no unknown words
 NO_TEXT = ("pad_id", "start_id", "unk_id")  # of our vocabularies; captions end before the end
 MINUS_INFINITY = -np.inf
-CPU_FLAGS = Path("/proc/cpuinfo")
-ID, SIDE, FACTOR = Number(int, 0, 2**31), Number(int, 1, 2048), Number(float, -1e6, 1e6)
+ID = Number(int, 0, 2**31)
 CONFIG = {
     **dict.fromkeys(IDS[:3], ID),
     "unk_id?": ID,
@@ -42,18 +50,8 @@ CONFIG = {
     "beam_size": Number(int, 1, 2**10),
     "length_penalty": Number(float, 0, 100),
     "int8_arithmetic?": [str],
-    "preprocessing": {
-        "resize": (None, {"shortest_edge?": SIDE, "width?": SIDE, "height?": SIDE}),
-        "filter": (None, str),
-        "width_first": bool,
-        "crop": (None, {"width": SIDE, "height": SIDE, "rounding": str}),
-        "mean": [FACTOR],
-        "std": [FACTOR],
-        "scale": FACTOR,
-    },
+    "preprocessing": PREPROCESSING,
 }
-Arrays = list[np.ndarray]
-PartFunction = Callable[..., Arrays]
 
 
 def read_config(folder: Path) -> dict:
@@ -70,7 +68,7 @@ def vocabulary_files(folder: Path) -> tuple[str, ...]:
 
 def read_vocabulary(folder: Path, config: dict) -> tuple["Tokenizer", list[int]]:
     """What turns ids into text, and the ids it must not see: a language model's knows itself which are special."""
-    from tokenizers import Tokenizer  # said to be missing in one line, by open_onnx()
+    from tokenizers import Tokenizer  # said to be missing in one line, by check_folder()
 
     names = vocabulary_files(folder)
     if names == LANGUAGE_VOCABULARY:
@@ -141,96 +139,13 @@ class ExportedCaptioner:
 def open_onnx(folder: Path | str) -> ExportedCaptioner:
     """What export.py --format onnx wrote, on the CPU. Raises UserError."""
     folder = Path(folder)
-    needed = "config.json", *vocabulary_files(folder), *ONNX_PARTS
-    missing = [name for name in needed if not (folder / name).is_file()]
-    if missing:
-        raise UserError(f"{folder} is no ONNX export: it lacks {', '.join(missing)}; make one with export.py")
-    try:
-        import onnxruntime  # noqa: F401
-        import tokenizers  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"{error}; to caption without PyTorch: pip install onnxruntime tokenizers") from None
-    try:
+    check_folder(folder, ("config.json", *vocabulary_files(folder), *ONNX_PARTS), "caption", ["tokenizers"])
+    with opening(folder):
         eight_bit = read_config(folder).get("int8_arithmetic", [])
         sessions = [open_session(folder / name, Path(name).stem in eight_bit) for name in ONNX_PARTS]
         captioner = ExportedCaptioner(folder, *(partial(run_session, session) for session in sessions))
-        captioner.start(pixels_of(Image.new("RGB", (64, 64)), captioner.preprocessing)[None])  # or it fails at work
-        return captioner
-    except Exception as error:  # onnxruntime and tokenizers raise what they like on damaged files
-        raise UserError(f"{folder} is damaged: {reason_of(error)}") from error
-
-
-def open_session(model: Path | bytes, eight_bit: bool) -> "InferenceSession":
-    """A part on the CPU. Unless it was calibrated for 8-bit arithmetic, int8 weights become floats here, once."""
-    import onnxruntime  # said to be missing in one line, by open_onnx()
-
-    options = onnxruntime.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one thread a core
-    options.add_session_config_entry("session.disable_quant_qdq", "0" if eight_bit else "1")
-    options.add_session_config_entry("session.x64quantprecision", "1" if may_overflow() else "0")
-    # or convolutions left in float32 become 8-bit ones after all, with one scale for all outputs
-    left_out = ["WeightBiasQuantization"]
-    providers = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(model, options, providers=providers, disabled_optimizers=left_out)
-
-
-def may_overflow() -> bool:
-    """Whether sums of 8-bit products overflow on this CPU if not computed in a slower way: x86 without VNNI."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    try:
-        return "vnni" not in CPU_FLAGS.read_text(encoding="utf-8")
-    except OSError:  # no Linux: right and slower
-        return True
-
-
-def run_session(session: "InferenceSession", *arrays: np.ndarray) -> Arrays:
-    return session.run(None, {place.name: array for place, array in zip(session.get_inputs(), arrays, strict=True)})
-
-
-def pixels_of(image: Image.Image, steps: dict) -> np.ndarray:
-    """An RGB picture through the preprocessing that config.json describes, -> (3, H, W)."""
-    if steps["resize"] is not None:
-        width, height = new_size(*image.size, steps["resize"])
-        resample = Image.Resampling[steps["filter"].upper()]
-        if steps["width_first"]:  # as torchvision does it; Pillow itself picks an order, which matters for odd shapes
-            image = image.resize((width, image.height), resample)
-        image = image.resize((width, height), resample)
-    if steps["crop"] is not None:
-        left = first_pixel(image.width, steps["crop"]["width"], steps["crop"]["rounding"])
-        top = first_pixel(image.height, steps["crop"]["height"], steps["crop"]["rounding"])
-        image = image.crop((left, top, left + steps["crop"]["width"], top + steps["crop"]["height"]))  # black outside
-    mean, std = (np.array(steps[name], dtype=np.float32)[:, None, None] for name in ("mean", "std"))
-    pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1) * np.float32(steps["scale"])
-    return (pixels - mean) / std
-
-
-def new_size(width: int, height: int, resize: dict) -> tuple[int, int]:
-    if "shortest_edge" not in resize:
-        return resize["width"], resize["height"]
-    side, shorter = resize["shortest_edge"], min(width, height)
-    longer = int(side * max(width, height) / shorter)
-    return (side, longer) if width <= height else (longer, side)
-
-
-def first_pixel(length: int, cropped: int, rounding: str) -> int:
-    """Where a central crop begins, below 0 where the picture is the smaller of the two."""
-    if cropped >= length:
-        return -((cropped - length) // 2)
-    return round((length - cropped) / 2) if rounding == "nearest" else (length - cropped) // 2
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    logits = logits - logits.max(-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-
-
-def largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Places (U, count) of the largest of (U, N), largest first."""
-    places = np.argpartition(-values, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")
-    return np.take_along_axis(places, order, 1)
+        captioner.start(blank_pixels(captioner.preprocessing))  # or it fails at work
+    return captioner
 
 
 def greedy_in_numpy(model: ExportedCaptioner, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

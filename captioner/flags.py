@@ -24,6 +24,10 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="a beam's log-probability is divided by length ** this; default: the captioner's",
     )
+    add_batch_flag(parser)
+
+
+def add_batch_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=BATCH, help="pictures captioned or classified at once")
 
 
@@ -31,6 +35,10 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-captions", type=int, default=1, help="captions a picture, best first; without --beam as many beams"
     )
+    add_form_flags(parser)
+
+
+def add_form_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, help="form of the output; default: by the end of --output")
     parser.add_argument("--output", help="write to this .txt, .json or .csv file instead of the screen")
     parser.add_argument("--overwrite", action="store_true", help="also where --output is a file already")
@@ -39,9 +47,13 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
 def search_options(flags: DecodingFlags, own: DecodingOptions, batch_size: int) -> DecodingOptions:
     """The flags over the captioner's own options. Raises UserError where they make no sense."""
     options = flags.over(own)
-    if problems := options.problems() + ["--batch-size must be 1 to 10,000"] * (not 1 <= batch_size <= 10_000):
+    if problems := options.problems() + batch_problems(batch_size):
         raise UserError("; ".join(problems))
     return options
+
+
+def batch_problems(batch_size: int) -> list[str]:
+    return ["--batch-size must be 1 to 10,000"] * (not 1 <= batch_size <= 10_000)
 
 
 def refuse_caption_flags(flags: DecodingFlags, name: str, others: Iterable[str] = ()) -> None:

@@ -1,39 +1,72 @@
 """A captioner as folders that need no Python of ours, each held against PyTorch. For export.py.
 
 levels, exports = export_captioner(captioner, settings, images, "onnx", ["float32", "int8"], work)
+exportable = ExportableCaptioner(captioner)     # the same as export.py asks for it
 """
 
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from basics.errors import UserError, first_line
+from basics.errors import UserError
 from basics.settings import Settings
-from captioner.exported import open_onnx
-from captioner.folder import Captioner, without_adapters
+from captioner.exported import ExportedCaptioner, open_onnx
+from captioner.exported_parts import PartFunction
+from captioner.folder import Captioner, load_captioner, without_adapters
 from model import ImageToTextModel
+from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
+from networks.language_model import LanguageModelDecoder
 from networks.language_tokenizer import LanguageTokenizer
-from publishing.export_checks import part_differences
-from publishing.export_folder import Export, copy_code, export_config, say_phase, write_description
-from publishing.export_parts import make_modules, open_programs, to_onnx, trace, write_models, write_programs
+from publishing.export_checks import CHECKED, compare_captions, in_batches, part_differences
+from publishing.export_description import export_config, write_description
+from publishing.export_folder import Export, copy_code, say_phase
+from publishing.export_parts import make_modules, open_programs, to_onnx, trace, tracing, write_models, write_programs
 from publishing.export_preprocessing import check_preprocessing, describe_preprocessing
-from sources.images import load_image
+from sources.pictures import Pictures
 from sources.shards.picture import Picture
 from tokenizer import CaptionTokenizer
 
-if TYPE_CHECKING:  # onnx is for ONNX exports alone
-    from onnx import ModelProto
-
 TOLERANCE = 1e-4  # largest difference to PyTorch of any number a part gives, as part_differences() has it
-CHECKED = 5  # pictures at once
-BATCH = 4  # pictures calibrated on at once: all that is between layers is looked at
+
+
+@dataclass
+class ExportableCaptioner:
+    """An Exportable."""
+
+    captioner: Captioner
+
+    answers, answer, script = "captions", "text", "caption_onnx.py"
+
+    @property
+    def settings(self) -> Settings:
+        return self.captioner.settings
+
+    @property
+    def float_arithmetic(self) -> str | None:
+        language_model = isinstance(self.captioner.model.decoder, LanguageModelDecoder)
+        return "a language model's arithmetic stays float32" if language_model else None
+
+    def export(
+        self, images: list[Image.Image], form: str, weights: list[str], work: Path, calibration: list[Picture]
+    ) -> tuple[float, list[Export]]:
+        return export_captioner(self.captioner, self.settings, images, form, weights, work, calibration)
+
+    def compare(self, exports: list[Export], pictures: Pictures) -> Iterator[str]:
+        return compare_captions(self.captioner, exports, pictures, self.settings)
+
+
+def load_exportable_captioner(checkpoint: str) -> ExportableCaptioner:
+    """Raises UserError for what cannot be exported."""
+    captioner = load_captioner(checkpoint)
+    check_exportable(captioner)
+    return ExportableCaptioner(captioner)
 
 
 def check_exportable(captioner: Captioner) -> None:
@@ -74,9 +107,8 @@ def export_captioner(
         folder.mkdir()
         write_description(folder, captioner.tokenizer, {**config, "weights": name}, pixels)
         if form == "onnx":
-            copy_code(folder)
-    batches = (calibration[i : i + BATCH] for i in range(0, len(calibration), BATCH))
-    shown = (prepare_pixels(captioner.image_processor, [load_image(path) for path in batch]) for batch in batches)
+            copy_code(folder, "caption_onnx.py")
+    shown = in_batches(captioner.image_processor, calibration)
     eight_bit = write_parts(captioner.model, pixels[:2], form, folders, shown)
     if eight_bit:
         config |= {"weights": "int8", "int8_arithmetic": eight_bit}
@@ -94,40 +126,27 @@ def write_parts(
     model: ImageToTextModel, pixels: Tensor, form: str, folders: dict[str, Path], shown: Iterable[Tensor]
 ) -> list[str]:
     """The parts as files, in a folder for each kind of weights -> those calibrated for 8 bits. Raises UserError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parts = trace(make_modules(model), pixels, model.max_seq_len)
-            models = to_onnx(parts) if form == "onnx" else {}
-    except Exception as error:  # every encoder and every language model fails in its own way
-        raise UserError(
-            f"torch.export cannot follow this captioner: {first_line(error)} (--debug shows where)"
-        ) from error
+    with tracing("captioner"):
+        parts = trace(make_modules(model), pixels, model.max_seq_len)
+        models = to_onnx(parts) if form == "onnx" else {}
     eight_bit: list[str] = []
     if form == "torch":
         write_programs(parts, folders["float32"])
     else:
         if "int8" in folders:
-            smaller, eight_bit = in_int8(models, folders["float32"], [batch.numpy() for batch in shown])
+            from publishing.int8_arithmetic import in_int8  # it needs onnx, which is not installed for everyone
+
+            use = partial(caption_greedily, folders["float32"])
+            smaller, eight_bit = in_int8(models, [batch.numpy() for batch in shown], use)
             write_models(smaller, folders["int8"])
         write_models(models, folders["float32"])
     return eight_bit
 
 
-def in_int8(
-    models: dict[str, "ModelProto"], folder: Path, batches: list[np.ndarray]
-) -> tuple[dict[str, "ModelProto"], list[str]]:
-    """The models with 8-bit weights, and the names of those that multiply 8-bit numbers."""
-    from publishing.int8_arithmetic import calibrated  # both need onnx, which is not installed for everyone
-    from publishing.int8_weights import with_int8_weights
-
-    if not batches:
-        return {name: with_int8_weights(model) for name, model in models.items()}, []
-    say_phase("calibrating", f"{sum(map(len, batches))} pictures")
-    smaller, eight_bit, moved = calibrated(models, batches, folder)
-    left = "" if "encoder" in eight_bit else ": too far, its weights alone are 8-bit"
-    say_phase("8-bit encoder", f"its numbers move by {moved:.0%}{left}")
-    return smaller, eight_bit
+def caption_greedily(folder: Path, parts: dict[str, PartFunction], pixels: np.ndarray) -> None:
+    """With the parts that the folder describes."""
+    captioner = ExportedCaptioner(folder, *(parts[name] for name in ("encoder", "prefill", "step")))
+    captioner.search(pixels, DecodingOptions(captioner.max_seq_len, beam_size=1))
 
 
 def check_export(model: ImageToTextModel, pixels: Tensor, form: str, weights: str, folder: Path) -> Export:

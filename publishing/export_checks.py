@@ -8,8 +8,9 @@ U pictures, K captions of each, T tokens so far.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from basics.settings import Settings
 from captioner.exported import ExportedCaptioner
 from captioner.folder import Captioner
 from networks.decoding_options import DecodingOptions
+from networks.encoder import ImageProcessor, prepare_pixels
 from publishing.export_folder import Export
 from scoring.metrics import score_captions
 from sources.images import find_pictures, load_image
@@ -33,7 +35,9 @@ from sources.shapes import draw_shapes
 from sources.shards.picture import Picture
 
 BEAMS = (1, 3)
-BATCH = 25  # pictures captioned at once
+BATCH = 25  # pictures captioned or classified at once
+CHECKED = 5  # pictures at once that numbers are compared on
+CALIBRATED_AT_ONCE = 4  # all that is between layers is looked at
 CALIBRATED, FEWEST = 64, 16  # pictures for 8-bit arithmetic: of 16, a few captions less stayed the same than of 64
 
 
@@ -66,19 +70,19 @@ def part_differences(modules: dict[str, nn.Module], exported: ExportedCaptioner,
     return worst
 
 
-def check_pictures(folder: str | None, settings: Settings, count: int, drawn: Path) -> Pictures:
-    """Pictures of the folder; else of the validation split; else drawn ones. References where there are any."""
+def check_pictures(folder: str | None, settings: Settings | None, count: int, drawn: Path) -> Pictures:
+    """Pictures of the folder; else of the settings' validation split; else drawn ones. References if there are any."""
     if folder is not None:
         return pictures_in(folder, count)
-    if (val := pictures_of("val", settings, count)) is not None:
+    if settings and (val := pictures_of("val", settings, count)) is not None:
         return Pictures("validation", val.paths, val.references, val.left_out)
     captions = draw_shapes(drawn, count, seed=0)
     return Pictures("drawn", [drawn / name for name in captions], list(captions.values()), [])
 
 
-def calibration_pictures(folder: str | None, settings: Settings) -> Pictures | None:
-    """Pictures of the training split; else of the folder; nothing where these are too few."""
-    found = pictures_of("train", settings, CALIBRATED)
+def calibration_pictures(folder: str | None, settings: Settings | None) -> Pictures | None:
+    """Pictures of the settings' training split; else of the folder; nothing where these are too few."""
+    found = pictures_of("train", settings, CALIBRATED) if settings else None
     if found is None and folder is not None:
         found = pictures_in(folder, CALIBRATED)
     return found if found is not None and len(found.paths) >= FEWEST else None
@@ -103,13 +107,20 @@ def pictures_of(split: str, settings: Settings, count: int) -> Pictures | None:
     return readable_pictures(Pictures(split, paths, references, []))
 
 
+def in_batches(image_processor: ImageProcessor, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+    """Prepared pixels, a few pictures at a time."""
+    for start in range(0, len(pictures), CALIBRATED_AT_ONCE):
+        batch = pictures[start : start + CALIBRATED_AT_ONCE]
+        yield prepare_pixels(image_processor, [load_image(path) for path in batch])
+
+
 @dataclass
 class System:
     """One that is compared: pictures and a number of beams -> captions."""
 
     name: str
     size: int  # bytes
-    caption: Callable[[list[Image.Image], int], list[str]]
+    caption: Callable[..., list[str]]  # of pictures, beam=1
 
 
 def in_pytorch(captioner: Captioner, length_penalty: float) -> System:
@@ -120,16 +131,16 @@ def in_pytorch(captioner: Captioner, length_penalty: float) -> System:
     return System("PyTorch", sum(tensor.nbytes for tensor in captioner.model.state_dict().values()), caption)
 
 
-def as_exported(export: Export, length_penalty: float) -> System:
+def as_exported(export: Export[ExportedCaptioner], length_penalty: float) -> System:
     def caption(images: list[Image.Image], beam: int) -> list[str]:
         options = DecodingOptions(beam_size=beam, length_penalty=length_penalty)
-        return [row[0][0] for row in export.captioner.caption_images(images, options)]
+        return [row[0][0] for row in export.model.caption_images(images, options)]
 
     return System(export.weights, export.size, caption)
 
 
 def compare_captions(
-    captioner: Captioner, exports: list[Export], pictures: Pictures, settings: Settings
+    captioner: Captioner, exports: list[Export[ExportedCaptioner]], pictures: Pictures, settings: Settings
 ) -> Iterator[str]:
     """The lines of a table, each when it is known: size, speed and captions of PyTorch and of the exports."""
     penalty = settings.LENGTH_PENALTY
@@ -140,7 +151,7 @@ def compare_captions(
         for beam in BEAMS:
             ours = None
             for system in systems:
-                captions, seconds = timed_captions(system, pictures.paths, beam, bar)
+                captions, seconds = timed_answers(partial(system.caption, beam=beam), pictures.paths, bar)
                 ours = ours or captions
                 equal = sum(a == b for a, b in zip(captions, ours))
                 yield (
@@ -149,16 +160,18 @@ def compare_captions(
                 )
 
 
-def timed_captions(system: System, paths: list[Picture], beam: int, bar: tqdm) -> tuple[list[str], float]:
-    """The captions, and the seconds they took from decoded picture to text."""
-    captions, seconds = [], 0.0
+def timed_answers(
+    answer: Callable[[list[Image.Image]], list[str]], paths: list[Picture], bar: tqdm
+) -> tuple[list[str], float]:
+    """The answers, and the seconds they took from decoded picture to text."""
+    answers, seconds = [], 0.0
     for start in range(0, len(paths), BATCH):
         images = [load_image(path) for path in paths[start : start + BATCH]]
         began = time.perf_counter()
-        captions += system.caption(images, beam)
+        answers += answer(images)
         seconds += time.perf_counter() - began
         bar.update(len(images))
-    return captions, seconds
+    return answers, seconds
 
 
 def cider(captions: list[str], references: list[list[str]]) -> str:

@@ -1,9 +1,8 @@
-"""The folder that export.py writes: its place, its files, and of this project what captions with it alone.
+"""The folder that export.py writes: its place, its files, and of this project what runs it alone.
 
 output = find_output(None, "checkpoints/my-run/best", "onnx")   # refuses a folder of anything but an older export
 agree_to_replace(output, overwrite=False)                       # and an older export, unless someone says yes
-write_description(folder, tokenizer, config, pixels)            # config.json, the vocabulary, README.md
-copy_code(folder)                                               # caption_onnx.py and all it imports
+copy_code(folder, "caption_onnx.py")                            # and all it imports
 replace_export(folder, output, work)
 """
 
@@ -17,65 +16,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
+
+from PIL import Image
 
 from basics.errors import UserError
 from basics.files import write_atomically
 from basics.settings import Settings
-from captioner.exported import IDS, ONNX_PARTS, ExportedCaptioner
+from captioner.exported import ONNX_PARTS
+from classifier.exported import ONNX_MODEL
+from sources.pictures import Pictures
+from sources.shards.picture import Picture
 
-if TYPE_CHECKING:  # torch takes seconds, and what a user can get wrong about a folder is said before
-    from torch import Tensor
-
-    from captioner.folder import Captioner
-    from tokenizer import Tokenizer
-
+M = TypeVar("M")  # ExportedCaptioner, ExportedClassifier
 ROOT = Path(__file__).parents[1]
-SCRIPT = "caption_onnx.py"
-MODEL_TYPE = "exported-captioner"
+CAPTIONER, CLASSIFIER = MODEL_TYPES = ("exported-captioner", "exported-classifier")
 SHARED_WEIGHTS = "decoder.weights"  # the decoder's, stored once for all parts that have them (ONNX)
 PROGRAMS = ("encoder.pt2", "prefill.pt2", "step.pt2")
+CLASSIFIER_PROGRAM = "model.pt2"
 VOCABULARIES = {"vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"}  # ours, a language model's
-WRITTEN = {"config.json", *VOCABULARIES, *ONNX_PARTS, *PROGRAMS, SHARED_WEIGHTS, "README.md"}  # and config.json's code
-README = """# An exported image captioner
-
-{usage}
-
-A caption starts with token {start_id} and ends at token {end_id} or after {max_seq_len} tokens. {vocabulary} hold the
-vocabulary, config.json says how a picture becomes pixels. The parts:
-
-    encoder   pixels              -> keys and values of a picture, cross_key_0, cross_value_0, ... of {layers} layers
-    prefill   tokens, cross       -> logits, then keys and values of a caption, new_key_0, new_value_0, ...
-    step      tokens, cross, own  -> the same, one token longer; own is what prefill or the last step gave
-
-pixels ({pixels}) float32, tokens (U, K) int64, logits (U, K, {vocab_size}), cross (U, H, S, D), own (U, K, H, T, D):
-U pictures, K captions of each, T tokens so far, all free. A picture's keys and values serve all its captions. step
-with T = 0 does what prefill does, but for a prompt: there prefill reads its last token in place of {start_id}.
-Weights: {weights}{arithmetic}.
-"""
-EIGHT_BIT = """, and {parts} multiply 8-bit numbers, whose ranges were
-seen on pictures: faster on CPUs made for that (VNNI), and not all captions are those of float32"""
+PARTS = {*ONNX_PARTS, *PROGRAMS, SHARED_WEIGHTS, ONNX_MODEL, CLASSIFIER_PROGRAM}
+WRITTEN = {"config.json", *VOCABULARIES, *PARTS, "README.md"}  # and config.json's code
 MEASURED = """
-Measured when this was exported, beside what it was made of, from decoded picture to text:
+Measured when this was exported, beside what it was made of, from decoded picture to {answer}:
 
 ```text
 {lines}
 ```
 """
-USAGE = {
-    "onnx": """    pip install onnxruntime tokenizers numpy Pillow
-    python caption_onnx.py photo.jpg
-
-That is all it takes: neither PyTorch nor anything of the project that made this folder is needed beside it.""",
-    "torch": """    encoder, prefill, step = (
-        torch.export.load(f"{name}.pt2").module(check_guards=False) for name in ("encoder", "prefill", "step")
-    )
-    cross = encoder(pixels)
-    logits, *own = prefill(tokens, cross)
-    logits, *own = step(tokens, cross, own)
-
-The guards are those of the example sizes; all sizes below were checked.""",
-}
 
 
 def say_phase(phase: str, what: str) -> None:
@@ -84,12 +52,12 @@ def say_phase(phase: str, what: str) -> None:
 
 
 @dataclass
-class Export:
-    """A folder that was written, opened; `differences` are those of part_differences(), by part."""
+class Export(Generic[M]):
+    """A folder that was written, opened; `differences` are those to PyTorch, by part."""
 
     weights: str  # float32 or int8
     folder: Path
-    captioner: ExportedCaptioner
+    model: M
     differences: dict[str, float]
 
     def files(self) -> list[Path]:
@@ -101,6 +69,34 @@ class Export:
     def size(self) -> int:
         """Bytes, without the code."""
         return sum(path.stat().st_size for path in self.files())
+
+
+class Exportable(Protocol):
+    """What export.py needs of a captioner or a classifier."""
+
+    answers: str  # what is compared
+    answer: str  # one of them, in short
+    script: str  # what runs the export alone
+
+    @property
+    def settings(self) -> Settings | None:
+        """Those that name the pictures it was trained on, if any do."""
+        ...
+
+    @property
+    def float_arithmetic(self) -> str | None:
+        """Why its arithmetic stays float32 with int8 weights; None where it need not."""
+        ...
+
+    def export(
+        self, images: list[Image.Image], form: str, weights: list[str], work: Path, calibration: list[Picture]
+    ) -> tuple[float, list[Export]]:
+        """Folders in work, checked, and how far pixels differ, in 255ths. Raises UserError."""
+        ...
+
+    def compare(self, exports: list[Export], pictures: Pictures) -> Iterator[str]:
+        """The lines of a table, each when it is known: PyTorch and the exports on pictures."""
+        ...
 
 
 def find_output(output: str | None, checkpoint: str, name: str) -> Path:
@@ -129,7 +125,7 @@ def is_export(folder: Path) -> bool:
     """Whether an export, and what running it leaves, is all that the folder holds."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        of_us, written = config.get("model_type") == MODEL_TYPE, WRITTEN | set(config.get("code", []))
+        of_us, written = config.get("model_type") in MODEL_TYPES, WRITTEN | set(config.get("code", []))
     except (OSError, ValueError, AttributeError, TypeError):
         return False
     written |= {parent.as_posix() for name in written for parent in Path(name).parents}
@@ -137,9 +133,9 @@ def is_export(folder: Path) -> bool:
     return of_us and {path.as_posix() for path in found if "__pycache__" not in path.parts} <= written
 
 
-def code_files() -> list[str]:
-    """The script that captions with an export alone, and all of this project that it imports, below the root."""
-    found, waiting = set(), [SCRIPT]
+def code_files(script: str) -> list[str]:
+    """The script that runs an export alone, and all of this project that it imports, below the root."""
+    found, waiting = set(), [script]
     while waiting:
         name = waiting.pop()
         if name not in found:
@@ -161,44 +157,17 @@ def imported_files(code: str) -> list[str]:
     return [file.as_posix() for file in files if (ROOT / file).is_file()]
 
 
-def copy_code(folder: Path) -> None:
-    for name in code_files():
+def copy_code(folder: Path, script: str) -> None:
+    for name in code_files(script):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
 
 
-def export_config(captioner: "Captioner", settings: Settings, preprocessing: dict, layers: int, form: str) -> dict:
-    """The content of config.json, but for the kind of weights."""
-    architecture, tokenizer = captioner.model.architecture, captioner.tokenizer
-    return {
-        "model_type": MODEL_TYPE,
-        "form": form,
-        "layers": layers,
-        "vocab_size": architecture["decoder_vocab_size"],
-        "max_seq_len": architecture["decoder_max_seq_len"],
-        **{name: getattr(tokenizer, name) for name in IDS if hasattr(tokenizer, name)},
-        "beam_size": settings.BEAM_SIZE,
-        "length_penalty": settings.LENGTH_PENALTY,
-        "preprocessing": preprocessing,
-        "code": code_files() if form == "onnx" else [],
-    }
-
-
-def write_description(folder: Path, tokenizer: "Tokenizer", config: dict, pixels: "Tensor") -> None:
-    """config.json, the vocabulary's files and README.md."""
-    sizes, vocabulary = ", ".join(["U", *map(str, pixels.shape[1:])]), tokenizer.files()
-    parts = config.get("int8_arithmetic")
-    arithmetic = EIGHT_BIT.format(parts=", ".join(parts)) if parts else ""
-    names = {"usage": USAGE[config["form"]], "vocabulary": " and ".join(vocabulary), "arithmetic": arithmetic}
-    readme = README.format(pixels=sizes, **names, **config)
-    for name, text in {"config.json": json.dumps(config, indent=2), **vocabulary, "README.md": readme}.items():
-        write_atomically(folder / name, text)
-
-
-def write_measured(folder: Path, lines: list[str]) -> None:
-    """What compare_captions() said, into README.md."""
+def write_measured(folder: Path, answer: str, lines: list[str]) -> None:
+    """What comparing said, into README.md."""
     path = folder / "README.md"
-    write_atomically(path, path.read_text(encoding="utf-8") + MEASURED.format(lines="\n".join(lines)))
+    measured = MEASURED.format(answer=answer, lines="\n".join(lines))
+    write_atomically(path, path.read_text(encoding="utf-8") + measured)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ U pictures, K captions of each, side by side, T tokens so far; H heads, S image 
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from basics.errors import UserError
-from captioner.exported import ONNX_PARTS, ExportedCaptioner, PartFunction
+from basics.errors import UserError, first_line
+from captioner.exported import ONNX_PARTS, ExportedCaptioner
+from captioner.exported_parts import PartFunction
 from model import ImageToTextModel
 from networks.language_model import LanguageModelDecoder
 from networks.transformer_decoder import Attention, Cache, KeysValues, TransformerDecoder
@@ -123,12 +125,27 @@ def trace(modules: dict[str, nn.Module], pixels: Tensor, max_seq_len: int) -> di
     parts = {}
     for name, (examples, sizes, inputs, outputs) in cases.items():
         say_phase("tracing", name)
-        # strict: there len(tensor) stays a free size
-        program = torch.export.export(modules[name], examples, dynamic_shapes=sizes, strict=True)
-        for node in program.graph.nodes:
-            node.meta.pop("stack_trace", None)  # the paths of this machine
-        parts[name] = Part(program, sizes, inputs, outputs)
+        parts[name] = trace_part(modules[name], examples, sizes, inputs, outputs)
     return parts
+
+
+def trace_part(module: nn.Module, examples: tuple, sizes: tuple, inputs: list[str], outputs: list[str]) -> Part:
+    # strict: there len(tensor) stays a free size
+    program = torch.export.export(module, examples, dynamic_shapes=sizes, strict=True)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # the paths of this machine
+    return Part(program, sizes, inputs, outputs)
+
+
+@contextmanager
+def tracing(what: str) -> Iterator[None]:
+    """Quiet; what fails within is one line: every encoder and every language model fails in its own way."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise UserError(f"torch.export cannot follow this {what}: {first_line(error)} (--debug shows where)") from error
 
 
 def to_onnx(parts: dict[str, Part]) -> dict[str, "ModelProto"]:
@@ -184,11 +201,14 @@ def move_out(tensor: "TensorProto", file: BinaryIO, places: dict[bytes, int]) ->
 
 def write_programs(parts: dict[str, Part], folder: Path) -> None:
     for path in PROGRAMS:
-        program = parts[Path(path).stem].program
-        program.example_inputs = None  # they would be pickled
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of weights that are tied
-            torch.export.save(program, folder / path)
+        write_program(parts[Path(path).stem], folder / path)
+
+
+def write_program(part: Part, path: Path) -> None:
+    part.program.example_inputs = None  # they would be pickled
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are tied
+        torch.export.save(part.program, path)
 
 
 def open_programs(folder: Path) -> ExportedCaptioner:

@@ -1,6 +1,6 @@
 """An image processor in plain words, which need no PyTorch to be followed. For export.py.
 
-steps = describe_preprocessing(image_processor)         # for config.json; captioner/exported.py follows them
+steps = describe_preprocessing(image_processor)         # for config.json; captioner/exported_parts.py follows them
 check_preprocessing(image_processor, steps, images)     # raises UserError where they do not say it all
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from basics.errors import UserError
-from captioner.exported import pixels_of
+from captioner.exported_parts import pixels_of
 from networks.encoder import ImageProcessor, prepare_pixels
 
 LEVELS = 2.5  # largest difference of a prepared pixel, of 255: what rounds otherwise, not what is resized otherwise

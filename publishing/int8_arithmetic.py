@@ -1,47 +1,58 @@
 """Parts of an ONNX export that multiply 8-bit numbers, calibrated on pictures: faster on CPUs with VNNI. For export.py.
 
-    smaller, eight_bit, moved = calibrated(models, batches, folder)     # of float32 models; folder: what describes them
+    smaller, eight_bit = in_int8(models, batches, use)      # of float32 models; use(parts, pixels): how they are run
 
 Convolutions and matrix products read whole numbers of 0..255, whose range is that seen on the pictures, and weights of
 -127..127 with a scale for each output. Between convolutions numbers stay whole; all else is computed in float32.
 onnxruntime knows the pairs of QuantizeLinear and DequantizeLinear that say so.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from captioner.exported import ExportedCaptioner
-from networks.decoding_options import DecodingOptions
+from captioner.exported_parts import PartFunction
+from publishing.export_folder import say_phase
 from publishing.int8_plan import Seen, plan_int8, run_model, watched
 from publishing.int8_rounding import round_kernel
 from publishing.int8_weights import to_int8, with_int8_weights
 
-MOVED = 0.25  # of the root mean square of an encoder's numbers: from there on its arithmetic stays float32
+MOVED = 0.25  # of the root mean square of what the part gives that reads pixels: from there on it stays float32
+Use = Callable[[dict[str, PartFunction], np.ndarray], object]  # runs parts on pixels (U, 3, H, W), as they are used
+
+
+def in_int8(
+    models: dict[str, ModelProto], batches: list[np.ndarray], use: Use
+) -> tuple[dict[str, ModelProto], list[str]]:
+    """The models with 8-bit weights, and the names of those that multiply 8-bit numbers; the first reads pixels."""
+    if not batches:
+        return {name: with_int8_weights(model) for name, model in models.items()}, []
+    say_phase("calibrating", f"{sum(map(len, batches))} pictures")
+    made, moved = calibrated(models, batches, use)
+    first, *others = models
+    if moved <= MOVED:  # and not NaN
+        say_phase(f"8-bit {first}", f"its numbers move by {moved:.0%}")
+        return made, [first, *others]
+    say_phase(f"8-bit {first}", f"its numbers move by {moved:.0%}: too far, its weights alone are 8-bit")
+    return {**made, first: with_int8_weights(models[first])}, others
 
 
 def calibrated(
-    models: dict[str, ModelProto], batches: Iterable[np.ndarray], folder: Path
-) -> tuple[dict[str, ModelProto], list[str], float]:
-    """The models for 8 bits, which of them multiply 8-bit numbers, and how far the encoder's numbers are moved.
+    models: dict[str, ModelProto], batches: list[np.ndarray], use: Use
+) -> tuple[dict[str, ModelProto], float]:
+    """The models multiplying 8-bit numbers, and how far the numbers of the first are moved.
 
     The last of the batches of pixels (U, 3, H, W) is not calibrated on, and tells how far that is.
     """
     *shown, last = batches
     seen = {name: Seen(plan_int8(model.graph)) for name, model in models.items()}
-    parts = (watched(models[name], seen[name]) for name in ("encoder", "prefill", "step"))
-    captioner = ExportedCaptioner(folder, *parts)
+    parts = {name: watched(model, seen[name]) for name, model in models.items()}
     for pixels in shown:
-        captioner.search(pixels, DecodingOptions(captioner.max_seq_len, beam_size=1))
+        use(parts, pixels)
     made = {name: with_int8_arithmetic(model, seen[name]) for name, model in models.items()}
-    moved = distance(run_model(models["encoder"])(last), run_model(made["encoder"])(last))
-    eight_bit = list(made)
-    if not moved <= MOVED:  # or NaN
-        made["encoder"] = with_int8_weights(models["encoder"])
-        eight_bit.remove("encoder")
-    return made, eight_bit, moved
+    first = next(iter(models))
+    return made, distance(run_model(models[first])(last), run_model(made[first])(last))
 
 
 def distance(expected: list[np.ndarray], found: list[np.ndarray]) -> float:
@@ -131,16 +142,22 @@ class EightBitPart:
         return f"{name}.float"
 
     def multiply(self, node: NodeProto) -> None:
-        weight = self.plan.products[node.output[0]]
-        as_it_is = node.input[1] == weight
+        """A bias stays float32."""
+        weight, inputs = self.plan.products[node.output[0]], self.whole(node.input[0])
+        as_it_is = node.op_type == "MatMul" and node.input[1] == weight
         values, scale = to_int8(numpy_helper.to_array(self.floats[weight]), axis=1 if as_it_is else 0)
         name = self.store(f"{weight}.int8", values)
-        if not as_it_is:  # an embedding: its rows are outputs
+        if not as_it_is:  # an embedding, or the weight of a layer: its rows are outputs
             self.weights.append(helper.make_node("Transpose", [name], [f"{name}.transposed"], perm=[1, 0]))
             name = f"{name}.transposed"
         pair = [name, self.store(f"{weight}.scale", scale)]
         self.weights.append(helper.make_node("DequantizeLinear", pair, [f"{name}.float"], axis=1))
-        node.input[:] = [self.whole(node.input[0]), f"{name}.float"]
+        if node.op_type == "MatMul":
+            node.input[:] = [inputs, f"{name}.float"]
+            return
+        product = f"{node.output[0]}.product"
+        self.nodes.append(helper.make_node("MatMul", [inputs, f"{name}.float"], [product]))
+        node.CopyFrom(helper.make_node("Add", [product, node.input[2]], node.output))
 
     def look_up(self, node: NodeProto) -> None:
         """Rows of whole numbers times their scales."""

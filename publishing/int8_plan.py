@@ -2,7 +2,7 @@
 
 plan = plan_int8(model.graph)
 seen = Seen(plan)
-part = watched(model, seen)     # a part of an ExportedCaptioner that keeps what it sees
+part = watched(model, seen)     # a part of an export that keeps what it sees
 seen.low, seen.high, seen.moments
 """
 
@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from captioner.exported import Arrays, PartFunction, open_session, run_session
+from captioner.exported_parts import Arrays, PartFunction, open_session, run_session
 from publishing.int8_rounding import attributes, patches, second_moments
 from publishing.int8_weights import SMALL
 
@@ -50,7 +50,7 @@ def plan_int8(graph: GraphProto) -> Plan:
             if np.prod(shape[1:]) <= ROUNDED_WELL:
                 plan.kernels[output] = shape
             tensors |= dict.fromkeys((inputs[0], after_activation(graph, node)))
-        elif node.op_type == "MatMul" and inputs[0] not in given:
+        elif (node.op_type == "MatMul" or is_linear(node)) and inputs[0] not in given:
             weight = transposed.get(inputs[1], inputs[1])
             if weight in matrices:
                 plan.products[output] = weight
@@ -62,6 +62,13 @@ def plan_int8(graph: GraphProto) -> Plan:
             plan.embeddings.add(inputs[0])
     plan.tensors = [name for name in tensors if name not in given]
     return plan
+
+
+def is_linear(node: NodeProto) -> bool:
+    """Inputs times a matrix whose rows are outputs, and a bias: what the last layer of a classifier is."""
+    given = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | attributes(node)
+    plain = given["alpha"] == given["beta"] == given["transB"] == 1 and not given["transA"]
+    return node.op_type == "Gemm" and plain and len(node.input) == 3
 
 
 def fits_8_bits(convolution: NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:

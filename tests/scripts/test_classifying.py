@@ -12,7 +12,6 @@ from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
 import evaluate
-import export
 import inference
 import teacher_captions
 from basics.settings import constants
@@ -183,7 +182,6 @@ def test_two_classifiers_are_compared_as_compare_does_it(made, others, monkeypat
         (evaluate.main, ["--compare", "checkpoints/a/best", "photos"], "checkpoints/a/best is a classifier and photos"),
         (evaluate.main, ["--compare", "photos", "data", "--plot", "a.png"], "--plot draws labels of classifiers"),
         (teacher_captions.main, ["--teacher", "checkpoints/a/best", "--images", "photos"], "is a classifier"),
-        (export.main, ["--format", "torch", "--output", "exported"], "is a classifier"),
     ],
     ids=str,
 )
