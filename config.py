@@ -7,16 +7,16 @@ of them are checked before any work starts, against basics/setting_schema.py.
 """
 
 # --- Data ---
-DATASET = "shapes"  # "shapes" (drawn), "flickr8k", "flickr30k", "coco", "folder": your own, "webdataset": tar shards
-RAW_DIR = None  # folder of the dataset as downloaded (not for shapes); flickr30k: None downloads it
+DATASET = "shapes"  # drawn; "folder": own; "webdataset"; captions flickr8k, flickr30k, coco; classes cifar10, cifar100
+RAW_DIR = None  # folder of the dataset as downloaded (not for shapes); flickr30k, cifar10, cifar100: None downloads it
 SHARDS = None  # of DATASET webdataset: a folder, .tar files, train-{000000..000009}.tar, http URLs; several with ::
-DATA_DIR = "data"  # prepared data goes to DATA_DIR/<DATASET>/
+DATA_DIR = "data"  # prepared data goes to DATA_DIR/<DATASET>/, of TASK classify to DATA_DIR/<DATASET>-classify/
 FLICKR30K_REPO_ID = "nlphuji/flickr30k"  # Hub dataset that is downloaded without RAW_DIR
 VAL_FRACTION = 0.1  # share of images held out for validation where there is no official split, 0 to 0.5
 TEST_FRACTION = 0.1  # share of images held out for test where there is no official split, 0 to 0.5
 BAD_IMAGE_LIMIT = 0.01  # share of missing or unreadable images above which preparing stops, 0 to 1
 MAX_IMAGE_MEGAPIXELS = 178.0  # larger pictures count as unreadable, WebP from half of it on; JPEG is decoded smaller
-SHAPES_NUM_IMAGES = 4000  # pictures drawn for DATASET "shapes", five captions each
+SHAPES_NUM_IMAGES = 4000  # pictures drawn for DATASET "shapes", each with five captions or a class
 
 # --- Tokenizer ---
 TOKENIZER = "bpe"  # "bpe": trained on the captions, "teacher": TEACHER_MODEL_NAME's own vocabulary

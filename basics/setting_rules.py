@@ -5,6 +5,7 @@ problems = find_problems(settings)      # all of them, a line each; [] where tra
 
 import os
 import re
+import typing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from basics.setting_schema import SCHEMA
 
 FROM_NOTHING = ("scratch", "scratch-cnn")  # the words of ENCODER_MODEL_NAME that are no model's name
 LANGUAGE_MODELS = ("language_model", "language_model_cross")  # the words of DECODER that take DECODER_MODEL_NAME
+UNFIT_DATASETS = {"caption": ("cifar10", "cifar100"), "classify": ("flickr8k", "flickr30k", "coco")}  # by TASK
 BYTES_A_PARAMETER = 16  # of training one: itself, its gradient and two moments
 
 
@@ -42,6 +44,7 @@ def find_problems(settings: Values) -> list[str]:
         criterion_problems,
         classification_problems,
         distillation_problems,
+        task_problems,
         data_problems,
         start_problems,
         name_problems,
@@ -201,6 +204,15 @@ def momentum_problems(settings: Values) -> list[str]:
     if settings.EMA_DECAY is None:
         problems.append('DISTILL "momentum" learns from the moving average of the weights: it needs EMA_DECAY')
     return problems
+
+
+def task_problems(settings: Values) -> list[str]:
+    """Whether the pictures of DATASET have what TASK learns; a task of one's own may learn from any."""
+    others = UNFIT_DATASETS.get(settings.TASK, ())
+    if settings.DATASET not in others:
+        return []
+    fitting = [word for word in typing.get_args(SCHEMA["DATASET"].type) if word not in others]
+    return [f"DATASET must be one of {', '.join(fitting)} with TASK {settings.TASK!r}, got {settings.DATASET!r}"]
 
 
 def data_problems(settings: Values) -> list[str]:

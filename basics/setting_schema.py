@@ -35,7 +35,9 @@ class Setting:
 
 SCHEMA: dict[str, Setting] = {
     # Data
-    "DATASET": Setting(Literal["shapes", "flickr8k", "flickr30k", "coco", "folder", "webdataset"]),
+    "DATASET": Setting(
+        Literal["shapes", "flickr8k", "flickr30k", "coco", "folder", "webdataset", "cifar10", "cifar100"]
+    ),
     "RAW_DIR": Setting(str | None),
     "SHARDS": Setting(str | None),
     "DATA_DIR": Setting(str),

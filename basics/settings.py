@@ -40,6 +40,7 @@ ARCHITECTURE = (
     "LOWERCASE",
 )
 
+OWN_DATA = {"classify": "-classify"}  # tasks whose pictures have no captions: what their folder of data ends in
 BEFORE_THEY_WERE_NAMED = {"DECODER": "transformer", "TASK": "caption", "LOSS": "cross_entropy"}  # of older checkpoints
 
 
@@ -74,7 +75,7 @@ class Settings:
 
     @property
     def data_path(self) -> Path:
-        return Path(self.DATA_DIR) / self.DATASET
+        return Path(self.DATA_DIR) / f"{self.DATASET}{OWN_DATA.get(self.TASK, '')}"
 
     @property
     def vocab_path(self) -> Path:

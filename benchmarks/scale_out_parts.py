@@ -71,11 +71,12 @@ def read(folder: Path, flags: list[str]) -> dict:
 def prepared(settings: Settings):
     """The data as train.py prepares it, with what it prints on stderr: stdout is for the result."""
     from benchmarks.side_by_side import set_up
+    from sources.captions import Captions
     from sources.prepare import prepare
     from tokenizer import build_tokenizer
 
     with set_up():
-        return prepare(settings, lambda captions: build_tokenizer(settings, captions))
+        return prepare(settings, Captions(lambda captions: build_tokenizer(settings, captions)))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -47,12 +47,13 @@ def write(folder: Path, raw_dir: str, times: int = 1, captions: int | None = Non
 
 
 def prepare_data(folder: Path) -> dict:
+    from sources.captions import Captions
     from sources.prepare import prepare
     from tokenizer import build_tokenizer
 
     started = time.perf_counter()
     settings = settings_of(folder)
-    data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
+    data = prepare(settings, Captions(lambda captions: build_tokenizer(settings, captions)))
     seconds = time.perf_counter() - started
     counts = {"pictures": len(data.captions), "captions": sum(map(len, data.captions.values()))}
     return counts | {"prepare_seconds": seconds}
@@ -75,6 +76,7 @@ def train(folder: Path, steps: int) -> dict:
     from captioner.folder import Captioner
     from dataset import PairLoader, SplitPictures
     from losses.cross_entropy import CaptionLoss
+    from sources.captions import Captions
     from sources.prepare import prepare
     from sources.texts_on_disk import texts_on_disk
     from tasks.captioning import Captioning, build_model
@@ -88,7 +90,9 @@ def train(folder: Path, steps: int) -> dict:
 
     started, settings = time.perf_counter(), settings_of(folder)
     device = pick_device(settings.DEVICE)
-    data = texts_on_disk(prepare(settings, lambda captions: build_tokenizer(settings, captions)), settings.data_path)
+    data = texts_on_disk(
+        prepare(settings, Captions(lambda captions: build_tokenizer(settings, captions))), settings.data_path
+    )
     vocabulary = build_tokenizer(settings, data.captions_of("train"))
     model, image_processor = build_model(settings, vocabulary, None, None, device)
     pictures = SplitPictures(data, "train", image_processor, settings)

@@ -31,6 +31,7 @@ from benchmarks.side_by_side import Row, add_model_flags, command, compare, make
 from dataset import ImageTextDataset, SplitPictures
 from losses.cross_entropy import CaptionLoss
 from networks.encoders import load_encoder
+from sources.captions import Captions
 from sources.prepare import prepare
 from sources.prepared import PreparedData
 from sources.reading import read_captions
@@ -92,7 +93,7 @@ def prepare_pictures(arguments: argparse.Namespace, folder: Path, flags: list[st
     captions = [text for texts in source.captions.values() for text in texts]
     tokenizer = train_tokenizer(captions, settings.VOCAB_SIZE, settings.MIN_FREQUENCY, settings.LOWERCASE)
     tokenizer.save(settings.vocab_path, settings.merges_path)
-    return settings, prepare(settings, lambda captions: build_tokenizer(settings, captions))
+    return settings, prepare(settings, Captions(lambda captions: build_tokenizer(settings, captions)))
 
 
 class Ours:

@@ -64,7 +64,7 @@ def load_network(name: str, what: str) -> tuple[ImageClassifier, ImageProcessor,
     return ImageClassifier(network, find_head(network, example_pixels(image_processor))), image_processor, classes
 
 
-def load(name: str, what: str, **how: Any) -> tuple[PreTrainedModel, ImageProcessor, dict[str, Any]]:
+def load(name: str, what: str, **how: Any) -> tuple[PreTrainedModel, Any, dict[str, Any]]:
     """What transformers loads of a Hub id or folder, and its report. Raises UserError."""
     try:
         check_reachable(name)

@@ -11,9 +11,10 @@ from basics.errors import UserError
 
 @dataclass
 class ParameterGroup:
-    """Trainable parameters that share a learning rate and a weight decay; part is "encoder", or what reads it: "decoder", "classifier".
+    """Trainable parameters that share a learning rate and a weight decay.
 
-    Their names decide their order in the optimizer, and the first one's learning rate is the one that is shown.
+    part is "encoder", or what reads it, "decoder" or "classifier": by these names groups are ordered in the optimizer,
+    and the first one's learning rate is the one that is shown.
     """
 
     part: str

@@ -102,7 +102,7 @@ class SmallResNetForImageClassification(SmallResNetPreTrainedModel):
     def __init__(self, config: SmallResNetConfig):
         super().__init__(config)
         self.network = SmallResNet(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, len(config.id2label or {}))
         self.post_init()
 
     def forward(self, pixel_values: Tensor) -> ImageClassifierOutput:

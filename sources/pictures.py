@@ -10,8 +10,8 @@ from pathlib import Path
 from basics.errors import UserError
 from basics.settings import Settings, constants
 from sources.images import ImageError, load_image
+from sources.kinds import data_kind
 from sources.prepared import FolderSplit, PreparedData, Split, is_prepared, read_prepared
-from sources.reading import read_captions
 from sources.shards.picture import Picture
 
 
@@ -31,10 +31,11 @@ def split_pictures(data_dir: str | None, split: str, settings: Settings) -> Pict
     No picture is opened yet.
     """
     folder = existing_data(Path(data_dir).expanduser() if data_dir else settings.data_path)
-    prepared = [path for path in (folder, folder / settings.DATASET) if is_prepared(path)]
-    found = read_prepared(prepared[0]).split(split) if prepared else raw_split(folder, split)
+    prepared = [path for path in (folder, folder / settings.data_path.name) if is_prepared(path)]
+    found = read_prepared(prepared[0]).split(split) if prepared else raw_split(folder, split, settings)
     if not len(found):
         raise UserError(f"the {split} split of {prepared[0] if prepared else folder} is empty; choose another --split")
+    refuse_other_kind(found, prepared[0] if prepared else folder, settings)
     return Pictures(split, all_pictures(found), [*found.references], [])
 
 
@@ -51,9 +52,16 @@ def existing_data(folder: Path) -> Path:
     return folder
 
 
-def raw_split(folder: Path, split: str) -> FolderSplit:
+def refuse_other_kind(split: Split, folder: Path, settings: Settings) -> None:
+    """Raises UserError where these are not the pictures that TASK is scored with."""
+    kind = data_kind(settings)
+    if problem := next(filter(None, map(kind.problem, split.counts.tolist())), ""):
+        raise UserError(f"{folder} is no data of TASK {settings.TASK!r}: a picture has {problem}; name other data")
+
+
+def raw_split(folder: Path, split: str, settings: Settings) -> FolderSplit:
     """A dataset as downloaded; where it has no splits at all, all of it is the split that was asked for."""
-    raw = read_captions(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
+    raw = data_kind(settings).read(folder, Path(constants().DATA_DIR) / "evaluated")  # archives are unpacked there
     if not raw.splits:
         print(f"data         {folder} has no splits of its own: all of its pictures are scored")
         names = [name for name, captions in raw.captions.items() if captions]

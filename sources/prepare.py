@@ -1,14 +1,15 @@
 """Make a dataset ready, where that was not done yet or what it is made from has changed.
 
     with preparing(settings):
-        data = prepare(settings, lambda captions: build_tokenizer(settings, captions))
+        data = prepare(settings, Captions(lambda captions: build_tokenizer(settings, captions)))
 
 Writes DATA_DIR/<DATASET>/: captions.json ({"image file name": ["caption", ...]}), splits.json (three lists),
-dataset.json (where the images lie and what all was made from) and bad_images.txt.
+dataset.json (where the images lie and what all was made from) and bad_images.txt. What a
+picture's texts are, captions or its one class, the kind alone knows (sources/kinds.py).
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,13 +22,13 @@ from basics.paths import shown
 from basics.progress_bar import progress_bar
 from basics.settings import Settings
 from sources.archives import stamps
-from sources.data_report import EncodesCaptions, data_report, format_report, shard_report
+from sources.classes.cifar import download_cifar
+from sources.data_report import data_report, format_report, shard_report
 from sources.images import LARGE, ImageError, load_image, pixels_of_file
+from sources.kinds import Kind
 from sources.pixel_budget import PixelBudget
 from sources.prepared import SAMPLES, AnyData, PreparedData, broken, is_prepared, read_json, read_prepared
 from sources.raw_captions import RawCaptions
-from sources.reading import read_captions
-from sources.shapes import draw_shapes
 from sources.shards.collect import collect
 from sources.shards.found import Shard, find_shards
 from sources.shards.samples import ShardData
@@ -36,58 +37,61 @@ from sources.splits import make_splits, refuse_empty
 INPUT_SETTINGS = ("DATASET", "SEED", "VAL_FRACTION", "TEST_FRACTION", "BAD_IMAGE_LIMIT")  # decide the result
 HUB_FILES = ("flickr_annotations_30k.csv", "flickr30k-images.zip")
 
-MakeTokenizer = Callable[[Sequence[str]], EncodesCaptions]
-
 
 def preparing(settings: Settings) -> AbstractContextManager[None]:
     """To be held while data and vocabulary are prepared: of two first runs one waits, then finds both there."""
     return locked(settings.data_path / "prepare.lock")
 
 
-def prepare(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
-    """The prepared data of DATASET, made where it is not there yet or its raw files have changed.
-
-    make_tokenizer gets the training captions, and is called only when data is made: to count the captions that
-    MAX_SEQ_LEN will cut.
-    """
-    return PREPARERS[settings.DATASET](settings, make_tokenizer)
+def prepare(settings: Settings, kind: Kind) -> AnyData:
+    """The prepared data of DATASET, made where it is not there yet or its raw files have changed."""
+    return PREPARERS[settings.DATASET](settings, kind)
 
 
-def prepare_shapes(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
+def prepare_shapes(settings: Settings, kind: Kind) -> AnyData:
     inputs = {**input_settings(settings), "SHAPES_NUM_IMAGES": settings.SHAPES_NUM_IMAGES}
-    if (data := prepared_already(settings, inputs)) is not None:
+    if (data := prepared_already(settings, inputs, kind)) is not None:
         return data
     image_dir = settings.data_path / "images"
-    captions = draw_shapes(image_dir, settings.SHAPES_NUM_IMAGES, settings.SEED)
-    return write_prepared(settings, RawCaptions("drawn shapes", captions, image_dir=image_dir), inputs, make_tokenizer)
+    captions = kind.draw(image_dir, settings.SHAPES_NUM_IMAGES, settings.SEED)
+    return write_prepared(settings, RawCaptions("drawn shapes", captions, image_dir=image_dir), inputs, kind)
 
 
-def prepare_flickr30k(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
+def prepare_flickr30k(settings: Settings, kind: Kind) -> AnyData:
     """From RAW_DIR, or downloaded from the Hub."""
     if settings.RAW_DIR is None and not is_prepared(settings.data_path):
         settings = settings.replace(RAW_DIR=str(download_flickr30k(settings.FLICKR30K_REPO_ID)))
-    return prepare_raw(settings, make_tokenizer)
+    return prepare_raw(settings, kind)
 
 
-def prepare_raw(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
+def prepare_cifar(settings: Settings, kind: Kind) -> AnyData:
+    """From RAW_DIR, or downloaded from its maker."""
+    if settings.RAW_DIR is None and not is_prepared(settings.data_path):
+        settings = settings.replace(RAW_DIR=str(download_cifar(settings.DATASET, settings.data_path / "download")))
+    return prepare_raw(settings, kind)
+
+
+def prepare_raw(settings: Settings, kind: Kind) -> AnyData:
     """Read RAW_DIR whatever its form; what was prepared before is used where RAW_DIR is gone or not named."""
     if settings.RAW_DIR is None:
         print(f"data         {settings.data_path} is prepared")
         return read_prepared(settings.data_path)
     raw_dir, seed = Path(settings.RAW_DIR).expanduser(), seed_of_splits(settings)
-    raw = read_captions(raw_dir, settings.data_path)
+    raw = kind.read(raw_dir, settings.data_path)
     if seed != settings.SEED and not raw.splits:
         print(f"splits       stay as SEED {seed} made them (delete {settings.data_path}/dataset.json to split anew)")
     settings = settings.replace(SEED=seed)
     inputs = {**input_settings(settings), "raw_dir": str(raw_dir.resolve()), "files": fingerprints(raw.files)}
     if raw.archives:
         inputs["archives"] = stamps(raw.archives)
-    if (data := prepared_already(settings, inputs)) is not None:
+    if raw.listing:
+        inputs["listing"] = raw.listing
+    if (data := prepared_already(settings, inputs, kind)) is not None:
         return data
-    return write_prepared(settings, raw, inputs, make_tokenizer)
+    return write_prepared(settings, raw, inputs, kind)
 
 
-def prepare_shards(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData:
+def prepare_shards(settings: Settings, kind: Kind) -> AnyData:
     """Read what SHARDS names, or the shards in RAW_DIR; what was prepared before is used where neither is set."""
     named = settings.SHARDS or settings.RAW_DIR
     if named is None:
@@ -96,18 +100,20 @@ def prepare_shards(settings: Settings, make_tokenizer: MakeTokenizer) -> AnyData
     settings = settings.replace(SEED=seed_of_splits(settings))
     shards = find_shards(named, settings.data_path / "fetched")
     inputs = {**input_settings(settings), "shards": [shard.stamp for shard in shards]}
-    if (data := prepared_already(settings, inputs)) is not None:
+    if (data := prepared_already(settings, inputs, kind)) is not None:
         return data
-    return write_samples(settings, shards, inputs, make_tokenizer)
+    return write_samples(settings, shards, inputs, kind)
 
 
-PREPARERS: dict[str, Callable[[Settings, MakeTokenizer], AnyData]] = {  # by DATASET
+PREPARERS: dict[str, Callable[[Settings, Kind], AnyData]] = {  # by DATASET
     "shapes": prepare_shapes,
     "flickr8k": prepare_raw,
     "flickr30k": prepare_flickr30k,
     "coco": prepare_raw,
     "folder": prepare_raw,
     "webdataset": prepare_shards,
+    "cifar10": prepare_cifar,
+    "cifar100": prepare_cifar,
 }
 
 
@@ -146,7 +152,7 @@ def fingerprints(files: list[Path]) -> list[list]:
     return [[path.name, path.stat().st_size, file_hash(path)] for path in files]
 
 
-def prepared_already(settings: Settings, inputs: dict) -> AnyData | None:
+def prepared_already(settings: Settings, inputs: dict, kind: Kind) -> AnyData | None:
     """What lies there if it was made from the same inputs, None if it is to be made.
 
     Raises UserError where making it again would overwrite files that were edited by hand.
@@ -166,10 +172,7 @@ def prepared_already(settings: Settings, inputs: dict) -> AnyData | None:
             f"{data_path} was made from other inputs ({', '.join(changed)}), but {', '.join(edited)} was edited "
             "since; move it away to prepare again, or set DATA_DIR to another folder"
         )
-    print(
-        f"data         preparing {data_path} again, changed: {', '.join(changed)} (the vocabulary stays; "
-        f"delete {settings.vocab_path} and {settings.merges_path} to train it anew)"
-    )
+    print(f"data         preparing {data_path} again, changed: {', '.join(changed)}{kind.stays(settings)}")
     return None
 
 
@@ -186,10 +189,11 @@ def refuse_other_folder(settings: Settings, before: str | None) -> None:
         )
 
 
-def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_tokenizer: MakeTokenizer) -> PreparedData:
+def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, kind: Kind) -> PreparedData:
     """Split, check, leave out what is bad, write, report; dataset.json comes last: nothing counts as made before."""
     data_path = settings.data_path
     splits = make_splits(raw, settings)
+    kind.refuse_useless([text for name in splits["train"] for text in raw.captions[name]])
     hashes, bad = check_images(raw.image_dir, list(raw.captions), settings.MAX_IMAGE_MEGAPIXELS)
     list_bad(settings, bad, len(raw.captions))
     (data_path / "dataset.json").unlink(missing_ok=True)
@@ -197,7 +201,8 @@ def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_toke
     outputs = {"captions.json": data.captions, "splits.json": data.splits}
     for name, content in outputs.items():
         write_atomically(data_path / name, json.dumps(content, ensure_ascii=False, indent=0))
-    report = data_report(data, hashes, bad, make_tokenizer(data.captions_of("train")), settings.MAX_SEQ_LEN)
+    report = data_report(data, hashes, bad, kind, settings)
+    raw.notes += kind.notes(data, hashes)
     inside = raw.image_dir.is_relative_to(data_path)
     manifest = {
         "image_dir": str(raw.image_dir.relative_to(data_path) if inside else raw.image_dir.resolve()),
@@ -206,23 +211,24 @@ def write_prepared(settings: Settings, raw: RawCaptions, inputs: dict, make_toke
         "outputs": {name: file_hash(data_path / name) for name in outputs},
         "report": report,
         "notes": raw.notes,
+        **kind.listed(data),
     }
     write_atomically(data_path / "dataset.json", json.dumps(manifest, ensure_ascii=False, indent=2))
-    print(format_report(report, raw.source, raw.notes, data_path))
+    print(format_report(report, raw.source, raw.notes, kind, data_path))
     return data
 
 
-def write_samples(settings: Settings, shards: list[Shard], inputs: dict, make_tokenizer: MakeTokenizer) -> ShardData:
+def write_samples(settings: Settings, shards: list[Shard], inputs: dict, kind: Kind) -> ShardData:
     """As write_prepared(), from shards; dataset.json comes last here too."""
     data_path = settings.data_path
     (data_path / "dataset.json").unlink(missing_ok=True)
-    collected = collect(shards, data_path / SAMPLES, settings)
+    collected = collect(shards, data_path / SAMPLES, settings, kind.text_files, kind.problem)
     list_bad(settings, collected.bad, sum(collected.counts.values()) + len(collected.bad))
     source = f"{len(shards):,} shards"
     refuse_empty(collected.counts, source)
     data = ShardData(data_path / SAMPLES, [str(shard.path.resolve()) for shard in shards], json.dumps(inputs["shards"]))
-    tokenizer = make_tokenizer(data.captions_of("train"))
-    report = shard_report(data, collected.bad, tokenizer, settings.MAX_SEQ_LEN)
+    report = shard_report(data, collected.bad, kind, settings)
+    notes = [*collected.notes, *kind.notes(data, {})]
     manifest = {
         "image_dir": SAMPLES,
         "source": source,
@@ -231,10 +237,11 @@ def write_samples(settings: Settings, shards: list[Shard], inputs: dict, make_to
         "shards": data.shards,
         "counts": collected.counts,
         "report": report,
-        "notes": collected.notes,
+        "notes": notes,
+        **kind.listed(data),
     }
     write_atomically(data_path / "dataset.json", json.dumps(manifest, ensure_ascii=False, indent=2))
-    print(format_report(report, source, collected.notes, data_path))
+    print(format_report(report, source, notes, kind, data_path))
     return data
 
 

@@ -1,6 +1,7 @@
 """Captions as people really have them, whatever form they came in."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class RawCaptions:
     notes: list[str] = field(default_factory=list)
     image_dir: Path = field(kw_only=True)
     archives: list[Path] = field(default_factory=list)  # that the images come from
+    listing: list = field(default_factory=list)  # where no file lists them: what a change is noticed by
+    split_key: Callable[[str], str] = str  # what a hashed split goes by: the name as it is, or what a reader sets
 
     def add(self, name: str, caption: str) -> None:
         """Keep a caption, cleaned; an image whose captions are all empty still counts as named.

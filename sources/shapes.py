@@ -1,6 +1,7 @@
 """The embedded dataset: pictures of one to three coloured shapes, drawn on the spot, each with five phrasings.
 
     captions = draw_shapes(Path("data/shapes/images"), num_images=4000, seed=42)
+    labels = draw_single_shapes(Path("data/shapes-classify/images"), num_images=4000, seed=42)
 
 A scene is a row or a column of shapes; its captions follow from it alone, so a model can learn them exactly.
 """
@@ -17,6 +18,7 @@ SMOOTH = 4  # drawn this many times larger, then shrunk, so that edges are smoot
 PLACES = {1: (1,), 2: (0, 2), 3: (0, 1, 2)}  # thirds of the picture that so many things take
 JITTER = 2  # pixels a shape may be off the middle of its cell
 DIAMETERS = {"small": 14, "large": 27}
+SINGLE_DIAMETERS = (12, 48)  # of one shape alone
 SHAPES = ("circle", "square", "triangle")
 COLORS = {
     "red": (214, 40, 40),
@@ -42,6 +44,37 @@ def draw_shapes(image_dir: Path, num_images: int, seed: int) -> dict[str, list[s
     return captions
 
 
+def draw_single_shapes(image_dir: Path, num_images: int, seed: int) -> dict[str, list[str]]:
+    """As draw_shapes(), of one shape of any size at any place -> {file name: its class, such as "red circle"}."""
+    image_dir.mkdir(parents=True, exist_ok=True)
+    labels = {}
+    for number in progress_bar(range(num_images), desc="drawing", unit=" pictures"):
+        name = f"{number:06d}.png"
+        rng = random.Random(f"single {seed}/{number}")
+        color, shape = rng.choice(list(COLORS)), rng.choice(SHAPES)
+        draw_single(color, shape, rng).save(image_dir / name)
+        labels[name] = [f"{color} {shape}"]
+    return labels
+
+
+def draw_single(color: str, shape: str, rng: random.Random) -> Image.Image:
+    image, draw = blank(rng)
+    radius = rng.uniform(*SINGLE_DIAMETERS) / 2
+    x, y = (rng.uniform(radius, SIDE - radius) for _ in range(2))
+    draw_thing(draw, shape, COLORS[color], x * SMOOTH, y * SMOOTH, radius * SMOOTH)
+    return shrunk(image)
+
+
+def blank(rng: random.Random) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    tone = rng.randint(225, 250)
+    image = Image.new("RGB", (SIDE * SMOOTH, SIDE * SMOOTH), (tone, tone, tone))
+    return image, ImageDraw.Draw(image)
+
+
+def shrunk(image: Image.Image) -> Image.Image:
+    return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
 def random_scene(rng: random.Random) -> tuple[list[Thing], bool]:
     """One to three things, from left to right (a row) or from top to bottom."""
     count = rng.choice((1, 2, 2, 3))
@@ -51,14 +84,12 @@ def random_scene(rng: random.Random) -> tuple[list[Thing], bool]:
 
 def draw_scene(things: list[Thing], is_row: bool, rng: random.Random) -> Image.Image:
     """The things along the middle row or the middle column, each a little off its place."""
-    tone = rng.randint(225, 250)
-    image = Image.new("RGB", (SIDE * SMOOTH, SIDE * SMOOTH), (tone, tone, tone))
-    draw = ImageDraw.Draw(image)
+    image, draw = blank(rng)
     for (size, color, shape), place in zip(things, PLACES[len(things)]):
         column, row = (place, 1) if is_row else (1, place)
         x, y = ((cell + 0.5) * SIDE / 3 + rng.uniform(-JITTER, JITTER) for cell in (column, row))
         draw_thing(draw, shape, COLORS[color], x * SMOOTH, y * SMOOTH, DIAMETERS[size] / 2 * SMOOTH)
-    return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return shrunk(image)
 
 
 def draw_thing(

@@ -46,6 +46,7 @@ from scoring.collapse import collapse_warnings, format_collapse, measure_collaps
 from scoring.evaluation import caption_all, caption_pixels, evaluation_record, score_evaluation
 from scoring.evaluation_report import format_evaluation
 from scoring.metrics import score_captions
+from sources.captions import Captions
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
 from sources.prepared import AnyData
@@ -206,7 +207,7 @@ def build_captioning(settings: Settings, resumed: Resumed | None, processes: Pro
     stored = resumed.checkpoint if resumed else {}
     choose = partial(choose_tokenizer, settings, origin, teacher, stored=stored.get("tokenizer"))
     with main_first(processes), preparing(settings):
-        data = texts_on_disk(prepare(settings, choose), settings.data_path)
+        data = texts_on_disk(prepare(settings, Captions(choose)), settings.data_path)
         tokenizer = choose(data.captions_of("train"))
     settings = with_epochs(settings, len(data.split("train")))
     check_same_tokens(tokenizer, settings, resumed)

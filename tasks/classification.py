@@ -38,7 +38,7 @@ from scoring.confusion_picture import plot_confusion
 from scoring.label_evaluation import label_record, score_label_evaluation
 from scoring.label_report import format_label_evaluation
 from scoring.labels import score_labels
-from sources.classes import Classes, classes_of
+from sources.classes.kind import Classes, classes_of
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
 from training.feature_cache import cached_features
@@ -183,7 +183,7 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
     device = pick_device(settings.DEVICE)
     dtype = pick_precision(settings, device)
     with main_first(processes), preparing(settings):
-        data = prepare(settings, Classes())
+        data = prepare(settings, Classes(settings.DATASET))
     classes = classes_of(data)
     classifier = start(settings, classes, resumed)
     model, image_processor = classifier.model.to(device), classifier.image_processor
@@ -194,10 +194,8 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
         add_label_feature_loss(model, image_processor, teacher, settings)
     train, val = (SplitPictures(data, split, image_processor, settings) for split in ("train", "val"))
     labels = [[classes.index(row[0]) for row in pictures.references] for pictures in (train, val)]
-    teach, findings, live = None, {}, False
-    if teacher:
-        live = looks_along(settings)
-        teach, findings = LabelTeaching(teacher, train, val, settings, live)(labels[1], processes)
+    live = looks_along(settings)
+    teach, findings = ask(teacher, train, val, labels[1], settings, processes) if teacher else (None, {})
     features = [
         cached_features(PooledEncoder(model.encoder), pictures, settings, device, dtype, processes)
         if settings.CACHE_FEATURES
@@ -253,6 +251,18 @@ def find_teacher(
     return LabelTeacher(settings.TEACHER_MODEL_NAME, classes, device, dtype)
 
 
+def ask(
+    teacher: LabelTeacher,
+    train: SplitPictures,
+    val: SplitPictures,
+    val_labels: list[int],
+    settings: Settings,
+    processes: Processes,
+) -> tuple[Teach, dict[str, float]]:
+    """What gives the teacher's logits of a batch, and what examining it on validation pictures found."""
+    return LabelTeaching(teacher, train, val, settings, looks_along(settings))(val_labels, processes)
+
+
 def looks_along(settings: Settings) -> bool:
     """Whether the teacher must see each batch: what it says of whole pictures would be of others than are shown."""
     changed = settings.AUGMENT or settings.MIXUP_ALPHA or settings.CUTMIX_ALPHA
@@ -263,6 +273,7 @@ def print_model(classifier: Classifier, settings: Settings) -> None:
     model = classifier.model
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
-    names = ", ".join(classifier.classes[:5]) + ", ..." * (len(classifier.classes) > 5)
-    print(f"classes      {len(classifier.classes):,}: {names}")
-    print(f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder {settings.ENCODER_MODEL_NAME}")
+    print(
+        f"model        {trained:,} parameters trained, {frozen:,} frozen; encoder {settings.ENCODER_MODEL_NAME}, "
+        f"{len(classifier.classes):,} classes"
+    )

@@ -15,6 +15,7 @@ from distillation.criteria import SoftTargets
 from distillation.teacher import LazyTeacher, Teacher
 from distillation.teacher_work import TeacherWork
 from model import ImageToTextModel
+from sources.captions import Captions
 from sources.prepare import prepare
 from tasks.captioning import build_model, choose_tokenizer
 from tokenizer import CaptionTokenizer
@@ -53,7 +54,7 @@ def make_all(git, **changes) -> Made:
     values = {"DISTILL": "teacher", "TEACHER_MODEL_NAME": str(git), "DISTILL_TOP_K": 16, **changes}
     settings, lazy = tiny_settings(**values), LazyTeacher(str(git), CPU)
     choose = partial(choose_tokenizer, settings, None, lazy)
-    data = prepare(settings, choose)
+    data = prepare(settings, Captions(choose))
     tokenizer = choose(data.captions_of("train"))
     model, image_processor = build_model(settings, tokenizer, None, lazy, CPU)
     pictures = [SplitPictures(data, split, image_processor, settings) for split in ("train", "val")]

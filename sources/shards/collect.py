@@ -1,6 +1,6 @@
 """Shards into the samples of each split: scanned, checked, counted, written.
 
-collected = collect(find_shards(...), data_path / "samples", settings)
+collected = collect(find_shards(...), data_path / "samples", settings, ("txt",))
 collected.counts        # {"train": 6000, "val": 1000, "test": 0}
 collected.bad           # {"train-000000.tar/000000007": "no picture"}
 """
@@ -22,10 +22,11 @@ from sources.raw_captions import SPLIT_NAMES
 from sources.shards.found import Shard, refuse_changed
 from sources.shards.picture import ShardPicture
 from sources.shards.samples import writing_samples
-from sources.shards.scan import Sample, scan
+from sources.shards.scan import Sample, Scanned, scan
 from sources.splits import SPLITS, hash_split
 
 OF_A_SPLIT = re.compile(rf"({'|'.join(SPLIT_NAMES)})[-_.\d]")
+Problem = Callable[[int], str]
 Chooses = Callable[[Shard, Sample], str]
 
 
@@ -39,8 +40,10 @@ class Collected:
     foreign: int = 0
 
 
-def collect(shards: list[Shard], folder: Path, settings: Settings) -> Collected:
-    """Write the samples of every split into the folder, whole or not at all.
+def collect(
+    shards: list[Shard], folder: Path, settings: Settings, text_files: tuple[str, ...], problem: Problem
+) -> Collected:
+    """Write the samples of every split into the folder, whole or not at all; problem says why so many texts are wrong.
 
     Pictures are decoded once, as those of folders are, but for shards whose index vouches for them. Raises UserError.
     """
@@ -53,7 +56,7 @@ def collect(shards: list[Shard], folder: Path, settings: Settings) -> Collected:
         writers = {split: files.enter_context(writing_samples(fresh, split)) for split in SPLITS}
         for number, shard in enumerate(shards):
             refuse_changed(shard)
-            for sample in good_samples(shard, check, collected, bar.update):
+            for sample in good_samples(shard, scan(shard.path, text_files), problem, check, collected, bar.update):
                 split = split_of(shard, sample)
                 writers[split].add(number, sample)
                 collected.counts[split] += 1
@@ -62,9 +65,15 @@ def collect(shards: list[Shard], folder: Path, settings: Settings) -> Collected:
     return collected
 
 
-def good_samples(shard: Shard, check: "PictureCheck", collected: Collected, tick: Callable[[], object]) -> list[Sample]:
+def good_samples(
+    shard: Shard,
+    found: Scanned,
+    problem: Problem,
+    check: "PictureCheck",
+    collected: Collected,
+    tick: Callable[[], object],
+) -> list[Sample]:
     """Those of a shard that can be used; the others are noted in `collected`."""
-    found = scan(shard.path)
     collected.foreign += found.foreign
     if not found.samples:
         collected.notes.append(f"{shard.place} holds no samples")
@@ -72,7 +81,7 @@ def good_samples(shard: Shard, check: "PictureCheck", collected: Collected, tick
     good = []
     for sample, error in zip(found.samples, check.errors(found.samples, vouched=shard.listed is not None)):
         tick()
-        if error:
+        if error := error or problem(len(sample.captions)):
             bad[f"{shard.name}/{sample.key}"] = error
         else:
             good.append(sample)

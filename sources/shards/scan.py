@@ -43,6 +43,7 @@ class Scanned:
     """A shard's samples, those that are bad and why, and the number of members that belong to none."""
 
     path: Path
+    text_files: tuple[str, ...] = ("txt",)  # suffixes of texts, of which the first is read where .json has none
     samples: list[Sample] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
     foreign: int = 0
@@ -52,9 +53,9 @@ class Unusable(Exception):
     """Why a sample is left out."""
 
 
-def scan(path: Path) -> Scanned:
+def scan(path: Path, text_files: tuple[str, ...] = ("txt",)) -> Scanned:
     """One pass over the headers, reading captions alone. Raises UserError for what is no whole tar."""
-    found = Scanned(path)
+    found = Scanned(path, text_files)
     try:
         if kind := no_regular_file(path):
             raise UserError(f"the shard {path} is {kind}, expected a .tar file")
@@ -119,38 +120,40 @@ def refuse_cut(content: tarfile.TarFile, file: BinaryIO) -> None:
 
 def add(found: Scanned, group: dict[str, Any], file: BinaryIO) -> None:
     kinds = {kind for kind in group if not kind.startswith("__")}
-    if not kinds & {*PICTURES, "txt", "json"}:
+    known = {*PICTURES, *found.text_files, "json"}
+    if not kinds & known:
         found.foreign += len(kinds)
         return
-    found.foreign += len(kinds - {*PICTURES, "txt", "json"})
+    found.foreign += len(kinds - known)
     try:
-        found.samples.append(sample_of(group, file, found.path))
+        found.samples.append(sample_of(group, file, found))
     except Unusable as reason:
         found.bad.append((group["__key__"], str(reason)))
 
 
-def sample_of(group: dict[str, Any], file: BinaryIO, path: Path) -> Sample:
+def sample_of(group: dict[str, Any], file: BinaryIO, found: Scanned) -> Sample:
     member = next((group[kind] for kind in PICTURES if kind in group), None)
     if member is None:
         raise Unusable("no picture")
     if member.size > MOST_PICTURE:
         raise Unusable(f"a picture of {member.size:,} bytes, more than {MOST_PICTURE:,}")
-    captions, called = read_texts(group, file)
+    captions, called = read_texts(group, file, found.text_files)
     if not captions:
         raise Unusable("no caption")
     return Sample(
-        group["__key__"], ShardPicture(str(path), member.name, member.offset_data, member.size, called), captions
+        group["__key__"], ShardPicture(str(found.path), member.name, member.offset_data, member.size, called), captions
     )
 
 
-def read_texts(group: dict[str, Any], file: BinaryIO) -> tuple[list[str], str]:
-    """Captions of .json ("captions" or "caption"), else the lines of .txt; and the picture's own name, if any."""
+def read_texts(group: dict[str, Any], file: BinaryIO, text_files: tuple[str, ...]) -> tuple[list[str], str]:
+    """Captions of .json ("captions" or "caption"), else the lines of a text; and the picture's own name, if any."""
     try:
         record = parse_json(text_of_member(group["json"], file), "its .json") if "json" in group else {}
         check(record, OF_JSON, "its .json")
         given = record.get("captions") or record.get("caption") or []
-        if not given and "txt" in group:
-            given = text_of_member(group["txt"], file).decode("utf-8-sig").splitlines()
+        text = next((group[suffix] for suffix in text_files if suffix in group), None)
+        if not given and text is not None:
+            given = text_of_member(text, file).decode("utf-8-sig").splitlines()
         given = [given] if isinstance(given, str) else given
         texts = [clean_caption(checked_text("caption", text)) for text in given]
         called = checked_text("name", record.get("name") or "")

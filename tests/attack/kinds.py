@@ -28,6 +28,7 @@ from basics.errors import UserError
 from basics.setting_schema import SCHEMA
 from basics.settings import load_settings
 from captioner.folder import load_captioner
+from sources.captions import Captions
 from sources.images import load_image
 from sources.prepare import prepare, preparing
 from sources.prepared import read_prepared
@@ -121,7 +122,7 @@ def add(write: Callable[[Path, str], object], files: Iterable[Path]) -> None:
 def make_prepared(folder: Path, raw: Path) -> Path:
     settings = tiny_settings(DATASET="folder", RAW_DIR=str(raw), DATA_DIR=str(folder / "data"))
     with preparing(settings):
-        prepare(settings, lambda captions: build_tokenizer(settings, captions))
+        prepare(settings, Captions(lambda captions: build_tokenizer(settings, captions)))
     return settings.data_path
 
 

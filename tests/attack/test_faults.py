@@ -20,6 +20,7 @@ from captioner.folder import load_captioner, save_captioner
 from captioner.output import output_form, write_captions
 from captioner.picture_files import Found
 from networks.caption import Caption
+from sources.captions import Captions
 from sources.prepare import prepare, preparing
 from tokenizer import build_tokenizer
 from training import checkpoint
@@ -127,7 +128,7 @@ def test_data_are_prepared_as_if_nothing_had_happened(tmp_path, capsys):
     def make():
         with preparing(settings):
             choose = lambda captions: build_tokenizer(settings, captions)  # noqa: E731
-            choose(prepare(settings, choose).captions_of("train"))
+            choose(prepare(settings, Captions(choose)).captions_of("train"))
 
     def contents():
         return {path.relative_to(data): path.read_bytes() for path in data.rglob("*") if path.is_file()}

@@ -19,13 +19,14 @@ from distillation.alignment import Projection
 from distillation.criteria import DistillLoss
 from distillation.soft_targets import CachedSoftTargets, LiveSoftTargets, align_captions, produce_soft_targets
 from distillation.teacher import GenerativeImageTextTeacher, fingerprint, load_teacher
+from sources.captions import Captions
 from sources.images import load_image
 from sources.prepare import prepare
 
 
 def test_the_teachers_pictures_are_prepared_as_its_processor_does_it(git, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    picture = next((prepare(tiny_settings(), lambda captions: tiny_tokenizer()).image_dir).glob("*.png"))
+    picture = next((prepare(tiny_settings(), Captions(lambda captions: tiny_tokenizer())).image_dir).glob("*.png"))
     expected = AutoProcessor.from_pretrained(git)(images=load_image(picture), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(load_teacher(str(git), CPU).pixels([load_image(picture)]), expected)
 

@@ -15,6 +15,7 @@ from networks.decoding_options import DecodingOptions
 from networks.encoder import quiet_transformers, token_shape
 from networks.encoders import load_encoder
 from networks.git import build_git, git_logits, load_git, save_git, train_wordpiece
+from sources.captions import Captions
 from sources.prepare import prepare
 
 INDEX = torch.tensor([0, 2, 0, 1, 2, 2])  # images of six captions, uneven in number
@@ -240,7 +241,7 @@ def test_an_image_is_encoded_once_however_many_beams_it_has(parts):
 
 
 def test_a_teacher_is_trained_and_captions_the_validation_pictures(tmp_path, capsys):
-    prepare(tiny_settings(DATA_DIR=str(tmp_path / "data")), lambda captions: tiny_tokenizer())
+    prepare(tiny_settings(DATA_DIR=str(tmp_path / "data")), Captions(lambda captions: tiny_tokenizer()))
     encoder, output = save_tiny_vit(tmp_path / "vit"), tmp_path / "teacher"
     sizes = "--hidden-size 16 --layers 1 --heads 2 --batch-images 8 --vocab-size 90 --views 2 --num-workers 0".split()
     flags = ["--encoder", str(encoder), "--output", str(output), "--epochs", "1", *sizes]

@@ -99,3 +99,13 @@ def test_flickr8k_as_it_ships(tmp_path):
     assert (data / "bad_images.txt").read_text().startswith("2258277193_586949ec62.jpg.1\t")
     notes = json.loads((data / "dataset.json").read_text())["notes"]
     assert any(note.startswith("91 pictures") for note in notes)
+
+
+def test_classes_are_counted_and_the_next_command_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    prepare_dataset.main(["--task", "classify", "--shapes-num-images", "120"])
+    out = capsys.readouterr().out
+    for part in ("drawn shapes -> data/shapes-classify", "120: train", "15; pictures of each", "blue square"):
+        assert part in out
+    assert out.endswith("next         python train.py --task classify --shapes-num-images 120\n")
+    assert len(json.loads((tmp_path / "data/shapes-classify/dataset.json").read_text())["classes"]) == 15

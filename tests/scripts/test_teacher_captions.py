@@ -11,6 +11,7 @@ from transformers import AutoProcessor, BlipConfig, BlipForConditionalGeneration
 
 import teacher_captions
 from basics.errors import UserError
+from sources.captions import Captions
 from sources.prepare import prepare
 
 
@@ -63,7 +64,7 @@ def test_captions_of_others_are_left_as_they_are(git, tmp_path, content):
 
 def test_a_folder_without_captions_gets_the_teachers_and_is_a_dataset_then(git, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    data = prepare(tiny_settings(), lambda _: tiny_tokenizer())
+    data = prepare(tiny_settings(), Captions(lambda _: tiny_tokenizer()))
     folder = tmp_path / "photos"
     shutil.copytree(data.image_dir, folder)
     (folder / "broken.png").write_bytes(b"no picture")
@@ -75,4 +76,4 @@ def test_a_folder_without_captions_gets_the_teachers_and_is_a_dataset_then(git, 
     teacher_captions.main(["--teacher", str(git), "--images", str(folder), "--beam", "2"])
     assert sorted((folder / "captions.jsonl").read_text().splitlines()) == sorted(first)
     taught = tiny_settings(DATASET="folder", RAW_DIR=str(folder))
-    assert len(prepare(taught, lambda _: tiny_tokenizer()).captions) == 40
+    assert len(prepare(taught, Captions(lambda _: tiny_tokenizer())).captions) == 40

@@ -10,6 +10,7 @@ from tiny import tiny_settings
 
 from basics.errors import UserError
 from sources import prepare as room
+from sources.captions import Captions
 from sources.prepared import read_prepared
 
 
@@ -21,7 +22,7 @@ class Words:
 
 
 def prepare(settings):
-    return room.prepare(settings, lambda captions: Words())
+    return room.prepare(settings, Captions(lambda captions: Words()))
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_repeating_it_changes_nothing(own, capsys):
 def test_a_tokenizer_is_made_of_the_training_captions_and_only_where_data_is_made(own):
     asked = []
     for _ in range(2):
-        data = room.prepare(settings_for(own), lambda captions: asked.append(captions) or Words())
+        data = room.prepare(settings_for(own), Captions(lambda captions: asked.append(captions) or Words()))
     assert asked == [data.captions_of("train")]
 
 

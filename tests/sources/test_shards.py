@@ -25,6 +25,7 @@ import write_shards
 from basics.errors import UserError
 from basics.launched import ALL, Share
 from dataset import CaptionBatchSampler, ImageTextDataset, PairLoader, SplitPictures
+from sources.captions import Captions
 from sources.images import find_pictures, load_image
 from sources.pictures import split_pictures
 from sources.prepare import prepare
@@ -39,7 +40,7 @@ def settings_for(folder, **changes):
 
 
 def made(settings):
-    return prepare(settings, lambda captions: tiny_tokenizer())
+    return prepare(settings, Captions(lambda captions: tiny_tokenizer()))
 
 
 @pytest.fixture(scope="module")

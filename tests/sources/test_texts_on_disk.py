@@ -6,6 +6,7 @@ import pytest
 from tiny import tiny_settings, tiny_tokenizer
 
 from sources import texts_on_disk as module
+from sources.captions import Captions
 from sources.prepare import prepare
 from sources.prepared import PreparedData, read_prepared
 from sources.texts_on_disk import MappedData, texts_on_disk
@@ -81,6 +82,6 @@ def test_shards_are_mapped_already(tmp_path):
 
 def test_prepared_data_are_mapped_as_they_were_just_made(tmp_path):
     settings = tiny_settings(DATA_DIR=str(tmp_path))
-    data = prepare(settings, lambda captions: tiny_tokenizer())
+    data = prepare(settings, Captions(lambda captions: tiny_tokenizer()))
     found = texts_on_disk(data, settings.data_path)
     assert [*found.captions_of("train")] == data.captions_of("train")

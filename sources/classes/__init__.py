@@ -1,0 +1,1 @@
+"""Pictures with one class each: the raw forms they come in, and what is said of them."""
