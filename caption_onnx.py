@@ -19,7 +19,7 @@ from pathlib import Path
 from basics.errors import UserError, run_script
 from captioner.exported import ONNX_PARTS, open_onnx
 from captioner.flags import add_output_flags, add_search_flags, search_options
-from captioner.output import output_form, write_captions
+from captioner.output import output_form, write_answers
 from captioner.picture_files import caption_picture_files
 from networks.decoding_options import DecodingFlags, DecodingOptions
 from sources.images import find_pictures
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     captioner = open_onnx(arguments.model or own_export())
     options = search_options(flags, captioner.own_options, arguments.batch_size)
     rows = caption_picture_files(captioner, paths, options, arguments.batch_size)
-    return 1 if write_captions(rows, form, arguments.output, len(paths)) else 0
+    return 1 if write_answers(rows, form, arguments.output, len(paths)) else 0
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from basics.settings import Settings, constants, up_to_date
 from basics.stored import COUNT, Each, check, json_of
 from captioner.checksums import check_checksums, write_checksums
 from captioner.flags import BATCH
-from captioner.places import EXPECTED, on_this_machine
+from captioner.places import EXPECTED, is_classifier, on_this_machine
 from captioner.rebuilt import Description, rebuild_model
 from model import ImageToTextModel
 from networks.attention import measure_attention
@@ -197,6 +197,8 @@ def load_captioner(path_or_repo_id: str | Path, device: str | torch.device = "cp
 
 
 def captioner_from_folder(folder: Path) -> Captioner:
+    if is_classifier(folder):
+        raise UserError(not_a_captioner(folder))
     needed = [*NEEDED, *tokenizer_files(folder)]
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing or not (folder / "encoder").is_dir():
@@ -225,8 +227,14 @@ def captioner_from_folder(folder: Path) -> Captioner:
     return Captioner(model, tokenizer, image_processor, config)
 
 
+def not_a_captioner(path: Path) -> str:
+    return f"{path} is a classifier, which has labels for pictures and no captions; expected a captioner"
+
+
 def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
     """Of what read_checkpoint() gives; path is for messages."""
+    if "classifier" in checkpoint:
+        raise UserError(not_a_captioner(path))
     if missing := [name for name in ("tokenizer", "architecture", "encoder_files") if name not in checkpoint]:
         raise UserError(f"{path} is a checkpoint, but of no captioner: it lacks {missing[0]}")
     try:

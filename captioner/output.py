@@ -1,7 +1,7 @@
-"""Captions of pictures as they are printed or written, each when it is there.
+"""Captions or labels of pictures as they are printed or written, each when it is there.
 
 form = output_form(arguments.format, arguments.output, alone=len(paths) == 1)      # raises UserError
-failed = write_captions(rows, form, arguments.output, len(paths))              # rows as of caption_picture_files()
+failed = write_answers(rows, form, arguments.output, len(paths))               # rows as of answer_picture_files()
 """
 
 import contextlib
@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from basics.disk import writing
 from basics.errors import UserError
 from basics.files import atomic_file, is_special
+from basics.paths import shown
 from basics.text import json_text, one_line, utf8_only
 from captioner.picture_files import Found
 
@@ -24,53 +25,86 @@ Say = Callable[[str, TextIO], None]  # prints text as it is, at once
 
 
 @dataclass(frozen=True)
+class AnswerKind:
+    """What answers are called, each of which has a text and a number, and what was done to pictures to have them."""
+
+    one: str
+    many: str
+    number: str
+    numbers: str
+    done: str
+    value: Callable[[Any], float]  # the number, rounded
+
+
+CAPTIONS = AnswerKind("caption", "captions", "score", "scores", "captioned", lambda caption: round(caption.score, 4))
+LABELS = AnswerKind("label", "labels", "probability", "probabilities", "classified", lambda share: round(share, 6))
+
+
+@dataclass(frozen=True)
 class OutputForm:
     """A form of the output: the text of a picture, and what stands before the first, between two and at the end."""
 
-    row: Callable[[Found], str]
+    kind: AnswerKind
+    row: Callable[[Found, AnswerKind], str]
     head: str = ""
     between: str = ""
     tail: str = ""
 
 
-def bare_text(found: Found) -> str:
-    """The captions of a picture, a line each."""
-    return "".join(f"{caption}\n" for caption, _ in found.captions)
+def bare_text(found: Found, kind: AnswerKind) -> str:
+    """The answers to a picture, a line each; a label has its probability beside it, a caption speaks for itself."""
+    if kind is CAPTIONS:
+        return "".join(f"{caption}\n" for caption, _ in found.answers)
+    width = max(len(shown(label)) for label, _ in found.answers)
+    return "".join(f"{shown(label):<{width}}  {share:.3f}\n" for label, share in found.answers)
 
 
-def named_text(found: Found) -> str:
+def named_text(found: Found, kind: AnswerKind) -> str:
     """A line break in a name is written \\n; bytes of a name that are no UTF-8 stay as they are."""
-    return "".join(f"{one_line(str(found.path))}\t{caption}\n" for caption, _ in found.captions)
+    name = one_line(str(found.path))
+    if kind is CAPTIONS:
+        return "".join(f"{name}\t{caption}\n" for caption, _ in found.answers)
+    return "".join(f"{name}\t{shown(label)}\t{share:.3f}\n" for label, share in found.answers)
 
 
-def as_json(found: Found) -> str:
+def as_json(found: Found, kind: AnswerKind) -> str:
     content = {
         "image": str(found.path),
-        "captions": [text for text, _ in found.captions],
-        "scores": [round(caption.score, 4) for _, caption in found.captions],
+        kind.many: [text for text, _ in found.answers],
+        kind.numbers: [kind.value(number) for _, number in found.answers],
     }
     return "\n" + json_text([content])[2:-3]  # as within an array
 
 
-def as_table(found: Found) -> str:
-    """CSV with a line a caption; spreadsheet programs and csv.DictReader read it."""
+def as_table(found: Found, kind: AnswerKind) -> str:
+    """CSV with a line an answer; spreadsheet programs and csv.DictReader read it."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    for rank, (text, caption) in enumerate(found.captions, 1):
-        writer.writerow([utf8_only(str(found.path)), rank, text, round(caption.score, 4)])
+    for rank, (text, number) in enumerate(found.answers, 1):
+        writer.writerow([utf8_only(str(found.path)), rank, utf8_only(text), kind.value(number)])
     return table.getvalue()
 
 
-FORMATS = {
-    "text": OutputForm(named_text),
-    "json": OutputForm(as_json, head="[", between=",", tail="\n]\n"),
-    "csv": OutputForm(as_table, head="image,rank,caption,score\n"),
-}
+FORMATS = ("csv", "json", "text")
 ENDINGS = {".txt": "text", ".json": "json", ".csv": "csv", "": "text"}
 
 
 def output_form(name: str | None, output: str | None, alone: bool, overwrite: bool = False) -> OutputForm:
-    """The form of that name, else by the end of the output's name; a picture alone needs none beside its caption.
+    """The form of captions as flags name it. Raises UserError."""
+    return form_of(form_name(name, output, overwrite), alone, CAPTIONS)
+
+
+def form_of(name: str, alone: bool, kind: AnswerKind) -> OutputForm:
+    """The form of that name; a picture alone needs no name beside its answer."""
+    if name == "json":
+        return OutputForm(kind, as_json, head="[", between=",", tail="\n]\n")
+    if name == "csv":
+        return OutputForm(kind, as_table, head=f"image,rank,{kind.one},{kind.number}\n")
+    return OutputForm(kind, bare_text if alone else named_text)
+
+
+def form_name(name: str | None, output: str | None, overwrite: bool = False) -> str:
+    """The form of that name, else by the end of the output's name.
 
     Raises UserError where neither says it, for a folder, and for a file with something in it unless overwrite.
     """
@@ -81,21 +115,20 @@ def output_form(name: str | None, output: str | None, alone: bool, overwrite: bo
         raise UserError(f"--output {output} is there already; take another name, or --overwrite to replace it")
     if name is None and path.suffix.lower() not in ENDINGS:
         raise UserError(f"--output {output} does not end in .txt, .json or .csv; say which it shall be with --format")
-    name = name or ENDINGS[path.suffix.lower()]
-    return OutputForm(bare_text) if alone and name == "text" else FORMATS[name]
+    return name or ENDINGS[path.suffix.lower()]
 
 
 def print_at_once(text: str, file: TextIO) -> None:
     print(text, end="", file=file, flush=True)
 
 
-def write_captions(
+def write_answers(
     rows: Iterable[Found], form: OutputForm, output: str | None, total: int, say: Say = print_at_once
 ) -> int:
-    """Write each picture's captions when they are there, to the file or the screen -> how many pictures failed.
+    """Write each picture's answers when they are there, to the file or the screen -> how many pictures failed.
 
     What stops it in between, Ctrl-C say, is raised after what is there was brought to an end as of that form; before
-    the first caption an older file stays.
+    the first answer an older file stays.
     """
     good, failed, stopped = 0, 0, None
     with destination(output, say) as write:
@@ -105,7 +138,7 @@ def write_captions(
                     failed += 1
                     say(f"error: {found.error}\n", sys.stderr)
                     continue
-                write((form.between if good else form.head) + form.row(found))
+                write((form.between if good else form.head) + form.row(found, form.kind))
                 good += 1
         except (Exception, KeyboardInterrupt) as error:
             if not good:
@@ -113,7 +146,7 @@ def write_captions(
             stopped = error
         write(form.tail if good else form.head + form.tail)
     if output:
-        say(f"{good} of {total} pictures captioned: {output}\n", sys.stderr)
+        say(f"{good} of {total} pictures {form.kind.done}: {output}\n", sys.stderr)
     if stopped:
         raise stopped
     return failed

@@ -1,11 +1,16 @@
-"""Where captioners lie, told without torch: the newest one here, the members of an ensemble, other people's models."""
+"""Where models lie and which task they have, told without torch: the newest one here, members of ensembles, others'.
 
+task_of("checkpoints/my-run/best")      # "caption" or "classify"
+"""
+
+import warnings
 from pathlib import Path
+from typing import Any
 
 from basics.errors import UserError
 from basics.files import recover_folder
-from basics.hub_files import explain, may_be_hub_id, patience
-from basics.stored import check, json_of
+from basics.hub_files import download, explain, may_be_hub_id, patience
+from basics.stored import json_of
 
 EXPECTED = "expected a best/ folder, a checkpoint_*.pt file or a Hub id like user/name"
 ROOT = Path(__file__).parents[1]
@@ -22,7 +27,9 @@ def newest_best(checkpoint_dir: str) -> Path:
         if folders := [path.parent for path in place.glob("*/best/config.json")]:
             return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
     looked = " or ".join(f"{place.absolute()}/" for place in places)
-    raise UserError(f"no trained captioner in {looked}; run `python train.py` first, or name one with --checkpoint")
+    raise UserError(
+        f"no trained captioner or classifier in {looked}; run `python train.py` first, or name one with --checkpoint"
+    )
 
 
 def members(name: str | Path) -> list[str]:
@@ -47,6 +54,64 @@ def check_place(name: str) -> None:
         on_this_machine(member)
 
 
+def fetched(name: str) -> str:
+    """The same name where it is of this machine or of an ensemble; of a Hub id the folder it was downloaded to.
+
+    Raises UserError.
+    """
+    if len(members(name)) > 1:
+        return name
+    recover_folder(Path(name).expanduser())
+    return str(on_this_machine(name) or download(name))
+
+
+def task_of(name: str) -> str:
+    """The task of a model in a folder, in a checkpoint file or on the Hub, or of an ensemble: "caption" or "classify".
+
+    A Hub id is downloaded. What is no model counts as a captioner, whose loader says what is wrong. Raises UserError.
+    """
+    if len(names := members(name)) > 1:
+        for member in names:
+            if (path := on_this_machine(member)) and is_classifier(path):
+                raise UserError(f"{member} is a classifier, and an ensemble has captioners only; name one alone")
+        return "caption"
+    return "classify" if is_classifier(Path(fetched(name))) else "caption"
+
+
+def is_classifier(path: Path) -> bool:
+    """Whether a folder or checkpoint file holds a classifier: of this project, of transformers or of timm."""
+    if path.is_file():
+        return "classifier" in parts_of_checkpoint(path)
+    if (path / "training.json").is_file():
+        return True  # which only classifiers have
+    config = content_of(path / "config.json")
+    architectures = config.get("architectures")
+    timms = isinstance(config.get("architecture"), str) and "pretrained_cfg" in config
+    return timms or isinstance(architectures, list) and any("ForImageClassification" in str(a) for a in architectures)
+
+
+def content_of(file: Path) -> dict[str, Any]:
+    """A JSON mapping; {} where it is none."""
+    try:
+        content = json_of(file)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def parts_of_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint file without its tensors' bytes, which are read when they are looked at; {} where it is none."""
+    import torch  # takes seconds: only for a checkpoint file, which needs it to load too
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle that is refused
+            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception:  # damaged, unsafe or no checkpoint: its loader says so
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def locate(name: str, what: str = "captioner", expected: str = EXPECTED) -> Path:
     """The folder or file of any model, ours or not, downloaded from the Hub where it is not here. Raises UserError."""
     path = Path(name).expanduser()
@@ -68,10 +133,5 @@ def locate(name: str, what: str = "captioner", expected: str = EXPECTED) -> Path
 
 def model_type(folder: Path) -> str | None:
     """What its config.json says it is: "git", "image-to-text" for a captioner of this project, ...; None: nothing."""
-    try:
-        config = json_of(folder / "config.json")
-        check(config, {"model_type": str}, "config.json")
-    except (OSError, ValueError):
-        return None
-    kind: str = config["model_type"]
-    return kind
+    kind = content_of(folder / "config.json").get("model_type")
+    return kind if isinstance(kind, str) else None

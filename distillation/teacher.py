@@ -30,7 +30,7 @@ from basics.errors import UserError, reason_of
 from basics.files import file_hash
 from basics.hub_files import check_reachable
 from captioner.folder import load_captioner
-from captioner.places import locate, model_type
+from captioner.places import is_classifier, locate, model_type
 from distillation.alignment import target_starts
 from model import ImageToTextModel
 from networks.caption import Captioned
@@ -229,6 +229,8 @@ KINDS: dict[str, type[Teacher]] = {"image-to-text": CaptionerTeacher, "git": Gen
 
 def kind_of(path: Path) -> type[Teacher]:
     """Raises UserError for a folder that holds no model."""
+    if is_classifier(path):
+        raise UserError(f"{path} is a classifier and has no captions to teach; {EXPECTED}")
     kind = "image-to-text" if path.is_file() else model_type(path)
     if kind is None:
         raise UserError(f"{path} is no teacher: it has no config.json with a model_type; {EXPECTED}")

@@ -57,7 +57,7 @@ def evaluate_files(
         found = caption_picture_files(captioner, pictures.paths, options, batch_size)
         rows = list(progress_bar(found, total=len(pictures.paths), desc="captioning", unit=" pictures"))
     pictures = leave_out(pictures, [row.error for row in rows])
-    captions = [row.captions[0] for row in rows if row.error is None]
+    captions = [row.answers[0] for row in rows if row.error is None]
     return score_evaluation(captions, pictures, options, precision, captioner.path)
 
 

@@ -1,26 +1,30 @@
 """A split's pictures classified and scored, with a signature that says when two numbers may be compared.
 
-    labels = label_numbers(pictures, classifier.classes)     # what does not fit is said before anything is classified
+    evaluation = evaluate_label_files(classifier, pictures, precision, batch_size, path)   # each is decoded once
     evaluation = score_label_evaluation(logits, pictures, classifier.classes, precision, path)
     evaluation.scores.table["top-1"]                         # {"score": ..., "low": ..., "high": ...}
     json_text(label_record(evaluation))                      # every picture with its label, answer and probability
 
-A picture's label is the one text that it has. Labels and classes are compared by name, whatever their order.
+A picture's label is its one reference. Labels and classes are compared by name, whatever their order.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from PIL import Image
 
+from basics.devices import autocast
 from basics.errors import UserError
 from basics.paths import shown
+from basics.progress_bar import progress_bar
+from captioner.picture_files import answer_picture_files
+from classifier.folder import Classifier
+from networks.encoder import prepare_pixels
 from scoring.labels import LabelScores, log_probabilities, score_labels
 from scoring.signature import checkpoint_hash, data_hash, dtype_name, short_hash
-from sources.pictures import Pictures
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    import torch
+from sources.pictures import Pictures, leave_out
 
 
 @dataclass
@@ -42,8 +46,29 @@ class LabelEvaluation:
         return self.classes[self.scores.answers[number]]
 
 
+def evaluate_label_files(
+    classifier: Classifier, pictures: Pictures, precision: torch.dtype, batch_size: int, checkpoint: str
+) -> LabelEvaluation:
+    """Classify and score what can be read of the pictures; the others are left out. Raises UserError.
+
+    What of labels and classes does not fit is said before anything is classified.
+    """
+
+    def answer(images: Iterable[Image.Image]) -> list[list[np.ndarray]]:
+        logits = classifier.logits(prepare_pixels(classifier.image_processor, images))
+        return [[row] for row in logits.cpu().numpy()]
+
+    label_numbers(pictures, classifier.classes)
+    with autocast(classifier.device, precision):
+        found = answer_picture_files(answer, pictures.paths, batch_size)
+        rows = list(progress_bar(found, total=len(pictures.paths), desc="classifying", unit=" pictures"))
+    pictures = leave_out(pictures, [row.error for row in rows])
+    logits = np.stack([row.answers[0] for row in rows if row.error is None])
+    return score_label_evaluation(logits, pictures, classifier.classes, precision, checkpoint)
+
+
 def score_label_evaluation(
-    logits: np.ndarray, pictures: Pictures, classes: list[str], precision: "torch.dtype", checkpoint: str
+    logits: np.ndarray, pictures: Pictures, classes: list[str], precision: torch.dtype, checkpoint: str
 ) -> LabelEvaluation:
     """Scores of logits or log-probabilities (N, C). Raises UserError where labels and classes do not fit."""
     labels = label_numbers(pictures, classes)
@@ -56,13 +81,7 @@ def score_label_evaluation(
 
 
 def label_numbers(pictures: Pictures, classes: list[str]) -> np.ndarray:
-    """The class of each picture, (N,). Raises UserError for what is no label, or none that the classifier knows."""
-    if several := [i for i, row in enumerate(pictures.references) if len(row) != 1]:
-        name, texts = pictures.paths[several[0]].name, len(pictures.references[several[0]])
-        raise UserError(
-            f"a classifier needs labelled pictures, one label each; {shown(name)} has {texts} texts, as captioned "
-            "ones do; name labelled data with --data-dir"
-        )
+    """The class of each picture, (N,). Raises UserError for labels that the classifier does not know."""
     labels = [row[0] for row in pictures.references]
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(labels) - set(numbers)):
@@ -80,7 +99,7 @@ def named_few(names: list[str], few: int = 3) -> str:
     return ", ".join([*(shown(name) for name in names[:few]), *(["..."] if len(names) > few else [])])
 
 
-def sign_labels(pictures: Pictures, classes: list[str], precision: "torch.dtype", checkpoint: str) -> str:
+def sign_labels(pictures: Pictures, classes: list[str], precision: torch.dtype, checkpoint: str) -> str:
     return (
         f"split:{pictures.split}|images:{len(pictures.paths)}|data:{data_hash(pictures)}|"
         f"classes:{len(classes)},{short_hash(sorted(classes))}|precision:{dtype_name(precision)}|"

@@ -28,18 +28,27 @@ class Request:
     output: str | None = None
     device: str | None = None
 
+    @property
+    def flags(self) -> DecodingFlags:
+        return DecodingFlags(self.beam, self.length_penalty)
+
     def decoding(self, settings: Settings, max_seq_len: int | None) -> DecodingOptions:
         """How a captioner of those settings is searched. Raises UserError."""
         own = DecodingOptions(max_seq_len, settings.BEAM_SIZE, length_penalty=settings.LENGTH_PENALTY)
-        return search_options(DecodingFlags(self.beam, self.length_penalty), own, self.batch_size)
+        return search_options(self.flags, own, self.batch_size)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--data-dir", help="a dataset as downloaded or as prepared; default: what it was trained on")
     add_search_flags(parser)
-    parser.add_argument("--num-samples", type=int, default=5, help="pictures whose captions are printed")
-    parser.add_argument("--output", help="write all captions and scores to this JSON file")
+    parser.add_argument(
+        "--num-samples",
+        type=int,
+        default=5,
+        help="pictures that are printed with their answers; of a classifier wrong ones",
+    )
+    parser.add_argument("--output", help="write all answers and scores to this JSON file")
     parser.add_argument(
         "--device", default=constants().DEVICE, help="cpu, cuda, cuda:1 or mps; default: the best there is"
     )

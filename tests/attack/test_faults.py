@@ -17,7 +17,7 @@ from basics.checkpoint_file import STEP_FILE, numbered
 from basics.errors import message
 from captioner import folder as captioner_folder
 from captioner.folder import load_captioner, save_captioner
-from captioner.output import output_form, write_captions
+from captioner.output import output_form, write_answers
 from captioner.picture_files import Found
 from networks.caption import Caption
 from sources.captions import Captions
@@ -155,6 +155,6 @@ def test_an_older_file_of_captions_stays_or_the_new_one_is_whole(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["captions.json"]
 
     def write(count):
-        write_captions(rows[:count], output_form(None, str(output), alone=False, overwrite=True), str(output), count)
+        write_answers(rows[:count], output_form(None, str(output), alone=False, overwrite=True), str(output), count)
 
     every_fault(tmp_path, lambda: write(1), lambda: write(3), check, at_least=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from basics.errors import UserError
-from captioner.output import output_form, write_captions
+from captioner.output import LABELS, form_of, output_form, write_answers
 from captioner.picture_files import Found
 from networks.caption import Caption
 
@@ -20,7 +20,7 @@ ROWS = [
 
 
 def written(rows, output: Path, name: str | None = None) -> str:
-    write_captions(rows, output_form(name, str(output), alone=False, overwrite=True), str(output), 3)
+    write_answers(rows, output_form(name, str(output), alone=False, overwrite=True), str(output), 3)
     return output.read_text(encoding="utf-8")
 
 
@@ -103,18 +103,29 @@ def test_the_screen_has_each_caption_at_once_and_a_whole_array_where_work_stops(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_captions(rows(), output_form("json", None, alone=False), None, 3)
+        write_answers(rows(), output_form("json", None, alone=False), None, 3)
     assert capsys.readouterr().out == "\n]\n"
 
 
 def test_names_that_are_no_utf8_or_break_lines_go_out_escaped_and_no_caption_is_lost(tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
-    rows = [Found(Path(name), ROWS[2].captions), Found(Path("a\nb.png"), ROWS[2].captions)]
+    rows = [Found(Path(name), ROWS[2].answers), Found(Path("a\nb.png"), ROWS[2].answers)]
     written(rows, tmp_path / "out.json")
     assert [row["image"] for row in json.loads((tmp_path / "out.json").read_bytes())] == [name, "a\nb.png"]
     written(rows, tmp_path / "out.csv")
     table = list(csv.DictReader(open(tmp_path / "out.csv", newline="", encoding="utf-8")))
     assert [row["image"] for row in table] == ["caf\\udce9.png", "a\nb.png"]
-    write_captions(rows, output_form("text", None, alone=False), str(tmp_path / "out.txt"), 2)
+    write_answers(rows, output_form("text", None, alone=False), str(tmp_path / "out.txt"), 2)
     first, second = (tmp_path / "out.txt").read_bytes().splitlines()
     assert first.startswith(b"caf\xe9.png\t") and second.startswith(b"a\\nb.png\t")
+
+
+def test_labels_stand_beside_their_probabilities_on_one_line_whatever_they_are_called(capsys):
+    found = Found(Path("a.png"), [("red, large", 0.75), ("a\nb", 0.25)])
+    outputs = []
+    for name, alone in (("text", True), ("text", False), ("csv", False)):
+        write_answers([found], form_of(name, alone, LABELS), None, 1)
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == "red, large  0.750\na\\nb        0.250\n"
+    assert outputs[1] == "a.png\tred, large\t0.750\na.png\ta\\nb\t0.250\n"
+    assert outputs[2] == 'image,rank,label,probability\na.png,1,"red, large",0.75\na.png,2,"a\nb",0.25\n'

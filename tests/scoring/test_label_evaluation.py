@@ -94,13 +94,6 @@ def test_a_label_that_the_classifier_does_not_know_is_one_line(labels, classes, 
     assert "\n" not in str(error.value)
 
 
-def test_captioned_pictures_are_no_labelled_ones():
-    pictures = labelled(["circle", "ring"])
-    pictures.references[1] = ["a ring", "a small ring"]
-    with pytest.raises(UserError, match="one label each; 1.png has 2 texts"):
-        label_numbers(pictures, ["circle"])
-
-
 def test_answers_that_are_no_numbers_are_one_line():
     with pytest.raises(UserError, match="user/name is damaged"):
         evaluated([[np.nan, 0.5]], ["circle"], ["circle", "ring"])
