@@ -155,9 +155,7 @@ def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(
     monkeypatch.setattr(classifier_folder.Classifier, "logits", lambda *_: pytest.fail("it classified"))
     save_labelled(tmp_path / "data/labelled", ["red", "violet"], ["red", "blue"])
     result = score(tmp_path, "--checkpoint", made / "checkpoints/a/best")
-    assert (
-        "1 of the 2 labels of the val split are none of the classifier's 3 classes: violet; it" in result.stderr
-    )
+    assert "1 of the 2 labels of the val split are none of the classifier's 3 classes: violet; it" in result.stderr
     assert result.returncode == 1 and result.stderr.count("\n") == 1
 
 
