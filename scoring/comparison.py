@@ -8,14 +8,13 @@ intervals paired: each sample draws the same pictures for both.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from basics.devices import pick_device, pick_precision
 from basics.errors import UserError
 from captioner.any_captioner import AnyCaptioner, load_any
-from captioner.places import members
 from networks.decoding_options import DecodingOptions
 from scoring.bootstrap import difference_intervals
+from scoring.comparison_groups import short_names
 from scoring.evaluation import Evaluation, evaluate_files, evaluation_record
 from scoring.request import Request
 from scoring.signature import dtype_name
@@ -75,24 +74,6 @@ def searched_alike(captioners: list[AnyCaptioner]) -> list[AnyCaptioner]:
 def owner_of_data(captioners: list[AnyCaptioner]) -> int:
     """Whose data is taken without --data-dir: A's; B's where A is GIT, which names none; config.py's where both are."""
     return 1 if captioners[0].data is None and captioners[1].data is not None else 0
-
-
-def short_names(a: str, b: str) -> tuple[str, str]:
-    """The last parts in which the paths differ, best/ aside: runs/x/best, runs/y/best -> x, y."""
-    parts = [parts_of(a), parts_of(b)]
-    last = [row[-1] for row in parts]
-    while all(parts) and parts[0][-1] == parts[1][-1]:
-        for row in parts:
-            row.pop()
-    return (parts[0][-1], parts[1][-1]) if all(parts) else (f"{last[0]} (A)", f"{last[1]} (B)")
-
-
-def parts_of(name: str) -> list[str]:
-    """A path's parts without best/; an ensemble has one: runs/x/best,runs/y/best -> x+y."""
-    if len(names := members(name)) > 1:
-        return ["+".join(parts_of(member)[-1] for member in names)]
-    parts = list(Path(name).resolve().parts if Path(name).exists() else Path(name).parts)
-    return parts[:-1] if len(parts) > 1 and parts[-1] == "best" else parts
 
 
 def score_differences(a: Evaluation, b: Evaluation) -> dict:

@@ -2,36 +2,31 @@
 
     costs, setup = measure_costs(comparison.outcomes, pictures, batch_size=32)  # one dict a side, and how it was done
 
-Speed is measured in turn in this process, peak memory in a process of its own for each side, `python -m scoring.costs
---measure JOB` with a JSON file that names captioner, options and pictures: two models in one process cannot be told
-apart.
+Speed is measured in turn in this process, peak memory in a process of its own for each side (own_process.py), whose job
+names captioner, options and pictures.
 """
 
-import argparse
-import json
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from basics.devices import autocast
-from basics.errors import UserError, run_script
-from basics.timing import in_turn, processor, rates, run_python
+from basics.errors import run_script
+from basics.timing import in_turn, processor, rates
 from captioner.any_captioner import AnyCaptioner, load_any
 from captioner.places import locate, members
+from classifier.folder import Classifier
 from networks.decoding_options import DecodingOptions
 from networks.encoder import prepare_pixels
 from scoring.comparison import Outcome
 from scoring.evaluation import caption_all
+from scoring.own_process import peak_of_process, peak_resident_set, print_measured
 from sources.images import find_pictures, load_image
 from sources.pictures import Pictures, spread
 from sources.shards.picture import Picture
 
-ROOT = Path(__file__).parents[1]
 MIN_TIMED = 64  # pictures whose captioning is timed, or one batch if that is more
 REPEATS = 3
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt")  # a folder's weights are those of the first that it has
@@ -44,10 +39,14 @@ def measure_costs(outcomes: list[Outcome], pictures: Pictures, batch_size: int) 
     print(f"measuring    pictures a second, {REPEATS} times {len(paths)} pictures", flush=True)
     speeds = captioning_speeds(outcomes, paths, batch_size)
     costs = [costs_of(each, speed, paths, batch_size) for each, speed in zip(outcomes, speeds)]
-    device = outcomes[0].captioner.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    setup = {"device": str(device), "device_name": name, "threads": torch.get_num_threads()}
+    setup = setup_of(outcomes[0].captioner.device)
     return costs, setup | {"pictures": len(paths), "batch_size": batch_size, "repeats": REPEATS}
+
+
+def setup_of(device: torch.device) -> dict:
+    """What it is measured on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {"device": str(device), "device_name": name, "threads": torch.get_num_threads()}
 
 
 def costs_of(each: Outcome, speed: list[float], paths: list[Picture], batch_size: int) -> dict:
@@ -74,8 +73,8 @@ def captioning_speeds(outcomes: list[Outcome], paths: list[Picture], batch_size:
     return [rates(len(paths), seconds[each.name]) for each in outcomes]
 
 
-def prepared_pixels(captioner: AnyCaptioner, paths: list[Picture]) -> Tensor:
-    return prepare_pixels(captioner.image_processor, map(load_image, paths))
+def prepared_pixels(model: AnyCaptioner | Classifier, paths: list[Picture]) -> Tensor:
+    return prepare_pixels(model.image_processor, map(load_image, paths))
 
 
 def caption_subset(
@@ -111,15 +110,7 @@ def peak_of_own_process(each: Outcome, paths: list[Picture], batch_size: int) ->
         "pictures": [str(path) for path in paths],
         "batch_size": batch_size,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "job.json"
-        file.write_text(json.dumps(job), encoding="utf-8")
-        try:
-            result = run_python("the process", "-m", "scoring.costs", "--measure", str(file), module_path=ROOT)
-        except UserError as error:  # out of memory, say: no reason to lose the captions of a whole split
-            print(f"warning: the memory of {each.name} is not measured: {error}", file=sys.stderr)
-            return None
-    return json.loads(result.stdout.splitlines()[-1])["peak_memory_bytes"]
+    return peak_of_process(each.name, "scoring.costs", job)
 
 
 def measure(job: dict) -> int | None:
@@ -131,28 +122,15 @@ def measure(job: dict) -> int | None:
 
     options = DecodingOptions(**job["options"])
     caption_subset(captioner, options, job["precision"], read, len(paths), job["batch_size"])
-    on_gpu = captioner.device.type == "cuda"
-    return torch.cuda.max_memory_allocated(captioner.device) if on_gpu else peak_resident_set()
+    return peak_so_far(captioner.device)
 
 
-def peak_resident_set() -> int | None:
-    """Bytes. Not ru_maxrss on Linux: a new process starts with that of the process that started it."""
-    try:
-        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
-    except (OSError, IndexError):
-        pass
-    try:
-        import resource  # not on Windows
-    except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak_so_far(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident_set()
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m scoring.costs", description="For people: python compare.py A B.")
-    parser.add_argument("--measure", metavar="JOB", required=True, help="print the peak memory of the job in this file")
-    job = json.loads(Path(parser.parse_args(argv).measure).read_text(encoding="utf-8"))
-    print(json.dumps({"peak_memory_bytes": measure(job)}))
+    print_measured("scoring.costs", measure, argv)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def class_root(folder: Path) -> Path | None:
     if split_folders(folder):
         return folder
     full = [path for path in subfolders(folder) if holds_pictures(path)]
-    if len(full) == 1 and not any(is_picture(path.name) for path in full[0].iterdir()):
+    if len(full) == 1 and any(map(holds_pictures, subfolders(full[0]))):
         return class_root(full[0])
     return folder if full else None
 

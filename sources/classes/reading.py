@@ -58,10 +58,14 @@ def read_archive(raw_dir: Path, data_path: Path) -> RawCaptions:
 
 
 def nothing_found(raw_dir: Path) -> str:
-    tables = [path.name for path in raw_dir.iterdir() if path.suffix in (".csv", ".tsv")]
-    missing = f"; {tables[0]} has no columns {' or '.join(OF_IMAGES[:3])}, and {' or '.join(OF_CLASSES[:3])}"
+    other = [path.name for path in raw_dir.iterdir() if path.suffix in (".csv", ".tsv")]
     return (
         f"no classes recognised in {raw_dir}, which holds {listing(raw_dir)}; expected a folder a class with its "
         "pictures (cat/1.jpg), in train/, val/ and test/ or not; or labels.csv with the columns image and label; or "
-        f"{' or '.join(cifar.folder for cifar in CIFARS.values())}" + (missing if tables else "")
+        f"{' or '.join(cifar.folder for cifar in CIFARS.values())}"
+        + (f" ({other[0]} has no columns {columns(OF_IMAGES)}, and {columns(OF_CLASSES)})" if other else "")
     )
+
+
+def columns(names: tuple[str, ...]) -> str:
+    return " or ".join(names[:3])

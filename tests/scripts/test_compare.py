@@ -20,9 +20,10 @@ from captioner.any_captioner import load_any
 from captioner.folder import load_captioner, save_captioner
 from networks.decoding_options import DecodingOptions
 from networks.git import git_logits
-from scoring import costs, metrics
+from scoring import costs, metrics, own_process
 from scoring.bootstrap import bootstrap, difference_intervals, percentiles
-from scoring.comparison import Outcome, short_names
+from scoring.comparison import Outcome
+from scoring.comparison_groups import short_names
 from scoring.comparison_report import cost_cells
 from scoring.metrics import score_captions
 from sources import images
@@ -229,7 +230,7 @@ def test_memory_that_cannot_be_measured_is_a_dash_and_a_reason(made, monkeypatch
     def fail(*_, **__):
         raise UserError("Killed")
 
-    monkeypatch.setattr(costs, "run_python", fail)
+    monkeypatch.setattr(own_process, "run_python", fail)
     side = load_any(str(made / "good" / "best"), torch.device("cpu"))
     outcome = Outcome("good", side, DecodingOptions(side.max_seq_len), "float32", None)
     assert costs.peak_of_own_process(outcome, [], 2) is None

@@ -18,6 +18,7 @@ from forks import Forks, new_step
 from tiny import ROOT, TINY, environment, flags, load_weights, same_weights
 
 from captioner.folder import load_captioner
+from classifier.folder import load_classifier
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on Windows")
 RUN = dict(
@@ -83,6 +84,20 @@ def test_several_processes_follow_the_losses_of_one(folder, prepared, forks, cou
     spoken = [process.printed() for process in processes]
     assert spoken[0][0].count("final        best/") == 1
     assert [out + err for out, err in spoken[1:]] == [""] * (count - 1)
+
+
+CLASSIFY = dict(RUN, TASK="classify", SHAPES_NUM_IMAGES=60, MIXUP_ALPHA=0.3, CUTMIX_ALPHA=1.0, AUGMENT=True)
+
+
+def test_classifiers_of_several_processes_follow_those_of_one(folder, forks):
+    settings = {**CLASSIFY, "EMA_DECAY": 0.9, "DISTILL": "momentum", "BEST_METRIC": "top1"}
+    for name, count, parallel in (("one", 1, "ddp"), ("two", 2, "ddp"), ("parts", 2, "fsdp")):
+        own = flags(**{**settings, "RUN_NAME": name, "PARALLEL": parallel})
+        assert ended(forks.start_several(count, own, folder)) == [0] * count
+    for name in ("two", "parts"):
+        assert losses(folder, name) == pytest.approx(losses(folder, "one"), rel=1e-5)
+        assert nearly_same(load_weights(last(folder, name)), load_weights(last(folder, "one")))
+        assert load_classifier(folder / "checkpoints" / name / "best").classes
 
 
 @pytest.mark.parametrize(

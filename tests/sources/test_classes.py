@@ -111,7 +111,7 @@ def test_what_is_no_picture_is_counted_and_said(tree):
 
 
 def test_pictures_at_any_depth_belong_to_the_class_above_and_a_folder_around_all_is_none(tmp_path):
-    make_class_folders(tmp_path / "raw/pets/photos", {"cat/persian": 10, "cat": 10, "dog": 20})
+    make_class_folders(tmp_path / "raw/pets/photos", {"cat/persian": 10, "cat": 10, "dog": 20, "": 1})
     assert {*map(tuple, made(tmp_path / "raw").captions.values())} == {("cat",), ("dog",)}
 
 
@@ -129,6 +129,11 @@ def test_class_folders_in_an_archive_are_read(tree):
     assert len(made(tree).captions) == 40
     shutil.copy(tree / "pets.zip", tree / "more.zip")
     assert "holds 2 archives" in refusal(tree, DATA_DIR=str(tree.parent / "other"))
+
+
+def test_an_empty_folder_is_said_to_hold_nothing(tmp_path):
+    (tmp_path / "raw").mkdir()
+    assert "which holds nothing; expected a folder a class" in refusal(tmp_path / "raw")
 
 
 def test_where_no_classes_are_found_it_says_what_is_there_and_what_was_looked_for(tmp_path):
