@@ -36,7 +36,7 @@ def answer_grid(pictures: Pictures, answers: list[str], numbers: Iterable[int]) 
 
     numbers = [*numbers]
     rows = -(-len(numbers) // COLUMNS)
-    figure = Figure(figsize=(3.2 * COLUMNS, 3.1 * rows), dpi=80, layout="constrained")
+    figure = Figure(figsize=(3.2 * COLUMNS, 3.1 * rows), dpi=72, layout="constrained")
     for place, number in enumerate(numbers, 1):
         axes = figure.add_subplot(rows, COLUMNS, place)
         axes.imshow(load_image(pictures.paths[number]))
