@@ -104,7 +104,7 @@ def format_group_scores(comparison: LabelComparison) -> str:
         )
     if not any(outcome.teacher for outcome in comparison.outcomes):
         rows = [row[:-1] for row in rows]
-    lines = columns(rows)
+    lines = widened(rows)
     if any(" unclear" in line for line in lines):
         lines.append("unclear      the interval holds 0: on other pictures the difference may be the other way round")
     if any(len(outcome.evaluations) > 1 for outcome in comparison.outcomes):
@@ -124,7 +124,7 @@ def mean_and_range(values: list[float], form: str) -> str:
     return f"{mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def columns(rows: list[list[str]]) -> list[str]:
+def widened(rows: list[list[str]]) -> list[str]:
     """A line a row, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -148,7 +148,7 @@ def format_label_costs(costs: list[dict], setup: dict) -> str:
                 f"{memory / 1e6:.0f}" if memory else "-",
             ]
         )
-    return "\n".join([*columns(rows), label_costs_measured_on(setup)])
+    return "\n".join([*widened(rows), label_costs_measured_on(setup)])
 
 
 def latency_percentiles(row: dict) -> tuple[float, float]:
