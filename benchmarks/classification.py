@@ -246,7 +246,7 @@ def answers_to_questions(outcomes: dict[str, GroupOutcome], costs: list[dict]) -
     ]
     return (
         f"(1) A better teacher, a better student?  (2) Across architectures?\n\n{learned}\n\n{order}\n"
-        "gain         of the mean over seeds, with its 95% interval over pictures; seeds better: than the same one alone"
+        "gain         of the mean over seeds, with its 95% interval over pictures; seeds better: than alone"
         "\n\n"
         "(3) What is gained in speed and memory: how many times as much the teacher takes, and what is lost in top-1"
         "\n\n"
