@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from basics.errors import UserError, run_script
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place
-from scoring.comparison_groups import Group, one_task, read_groups, read_teachers
+from scoring.comparison_groups import Group, read_groups, read_teachers, task_of_groups
 from scoring.request import add_flags, read_request
 from sources.images import load_image
 
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     paths = [*(path for group in groups for path in group.paths), *teachers.values()]
     for path in paths:
         check_place(path)
-    if one_task(paths) == "caption":
+    if task_of_groups(paths) == "caption":
         refuse_label_flags(arguments, groups)
         from scoring.comparison_report import show_comparison  # torch and transformers take seconds to import
 
