@@ -14,12 +14,19 @@ import basics.starting  # noqa: F401  # first of all: for the seconds that the o
 
 # isort: split
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from basics.errors import UserError, run_script
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place
-from scoring.comparison_groups import Group, kind_of, read_groups, read_teachers
+from scoring.comparison_groups import Group, task_of_groups, read_groups, read_teachers
 from scoring.request import add_flags, read_request
+from sources.images import load_image
+
+if TYPE_CHECKING:  # they import torch
+    from classifier.folder import Classifier
+    from sources.shards.picture import Picture
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -52,6 +59,18 @@ def refuse_label_flags(arguments: argparse.Namespace, groups: list[Group]) -> No
         raise UserError(f"{named[0]}: only groups of classifiers have names; write the path alone")
 
 
+def export_to_onnx(classifier: "Classifier", pictures: "list[Picture]", work: Path) -> list[Path]:
+    """An Exporter: in float32, and in 8 bits calibrated on pictures that it was trained on, where these are there."""
+    from publishing.export_checks import CHECKED, calibration_pictures  # torch and onnx take seconds to import
+    from publishing.export_classifier import export_classifier
+
+    found = calibration_pictures(None, classifier.settings if classifier.config else None)
+    shown = found.paths if found else []
+    images = [load_image(picture) for picture in pictures[:CHECKED]]
+    _, exports = export_classifier(classifier, images, "onnx", ["float32", "int8"], work, shown)
+    return [export.folder for export in exports]
+
+
 def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
     request, groups = read_request(arguments), read_groups([arguments.A, arguments.B, *arguments.others])
@@ -59,7 +78,7 @@ def main(argv: list[str]) -> int:
     paths = [*(path for group in groups for path in group.paths), *teachers.values()]
     for path in paths:
         check_place(path)
-    if kind_of(paths) == "caption":
+    if task_of_groups(paths) == "caption":
         refuse_label_flags(arguments, groups)
         from scoring.comparison_report import show_comparison  # torch and transformers take seconds to import
 
@@ -68,7 +87,7 @@ def main(argv: list[str]) -> int:
     refuse_caption_flags(request.flags, paths[0])
     from scoring.label_comparison_report import show_label_comparison  # as above
 
-    show_label_comparison(groups, teachers, request, arguments.plot)
+    show_label_comparison(groups, teachers, request, arguments.plot, export_to_onnx if arguments.onnx else None)
     return 0
 
 

@@ -38,9 +38,7 @@ CACHE_FEATURES = False  # a frozen encoder encodes each picture once, to DATA_DI
 AUGMENT_VIEWS = 4  # with AUGMENT and CACHE_FEATURES: encoded views of a picture, one an epoch; 1 is the picture
 
 # --- Encoder ---
-ENCODER_MODEL_NAME = (
-    "scratch"  # Hub id or local folder AutoModel loads (ViT, CLIP, timm, ...); "scratch", "scratch-cnn"
-)
+ENCODER_MODEL_NAME = "scratch"  # Hub id or folder AutoModel loads (ViT, CLIP, timm, ...), "scratch" or "scratch-cnn"
 ENCODER_TRAINABLE = "all"  # what is tuned: "none", the last N blocks, or "all"
 ENCODER_LEARNING_RATE = None  # peak learning rate of the encoder, > 0; None: LEARNING_RATE
 ENCODER_IMAGE_SIZE = None  # whole pictures squashed to this side, pixels; None: as the encoder does it

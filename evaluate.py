@@ -23,6 +23,7 @@ from basics.settings import constants
 from basics.text import json_text
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place, fetched, newest_best, task_of
+from scoring.comparison_groups import task_of_groups, read_groups
 from scoring.request import Request, add_flags, read_request
 from sources.pictures import split_pictures
 
@@ -40,8 +41,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--compare",
         nargs=2,
         metavar=("A", "B"),
-        help="two captioners, ensembles or folders of GIT: "
-        "captions, scores with intervals of their difference, and cost, side by side",
+        help="two captioners, ensembles or folders of GIT, or two classifiers: "
+        "answers, scores with intervals of their difference, and cost, side by side",
     )
     parser.add_argument("--meteor", action="store_true", help="METEOR too: needs Java and pip install pycocoevalcap")
     parser.add_argument("--spice", action="store_true", help="SPICE too: needs the same and downloads 385 MB")
@@ -52,8 +53,6 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         raise UserError("--compare names both captioners itself; leave out --checkpoint")
     if arguments.plot and Path(arguments.plot).is_dir():
         raise UserError(f"--plot {arguments.plot} is a folder; name a file in it")
-    if arguments.compare and arguments.plot:
-        raise UserError("--compare compares captioners, which --plot has nothing to draw of; leave it out")
     if arguments.compare and (arguments.meteor or arguments.spice):
         raise UserError("--compare has no METEOR and SPICE; run evaluate.py --checkpoint for each captioner instead")
     return arguments
@@ -117,19 +116,34 @@ def record_of(arguments: argparse.Namespace, request: Request) -> dict:
         refuse_caption_flags(request.flags, checkpoint, metrics)
         return print_labels(checkpoint, place, request, arguments.plot)
     if arguments.plot:
-        raise UserError(f"--plot draws a classifier's labels, and {checkpoint} is none; leave it out")
+        raise UserError(f"--plot draws labels of classifiers, and {checkpoint} is none; leave it out")
     return print_captions(checkpoint, place, request, arguments.meteor, arguments.spice)
+
+
+def compare_both(sides: list[str], request: Request, plot: str | None) -> None:
+    """As compare.py does. Raises UserError."""
+    groups = read_groups(sides)
+    paths = [path for group in groups for path in group.paths]
+    for path in paths:
+        check_place(path)
+    if task_of_groups(paths) == "classify":
+        refuse_caption_flags(request.flags, paths[0])
+        from scoring.label_comparison_report import show_label_comparison  # torch takes its time
+
+        show_label_comparison(groups, {}, request, plot)
+        return
+    if plot:
+        raise UserError(f"--plot draws labels of classifiers, and {paths[0]} is none; leave it out")
+    from scoring.comparison_report import show_comparison  # as above
+
+    show_comparison((sides[0], sides[1]), request)
 
 
 def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
     request = read_request(arguments)
     if arguments.compare:
-        for path in arguments.compare:
-            check_place(path)
-        from scoring.comparison_report import show_comparison  # torch takes its time
-
-        show_comparison(arguments.compare, request)
+        compare_both(arguments.compare, request, arguments.plot)
         return 0
     record = record_of(arguments, request)
     if request.output:

@@ -12,7 +12,6 @@ stand in one table and plot as compare.py has them, and what they say of the thr
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from statistics import mean, median
 
 from basics.errors import UserError, run_script
 from basics.timing import number
-from benchmarks.side_by_side import ROOT, command, machine, make_parser, markdown
+from benchmarks.side_by_side import ROOT, command, make_parser, markdown, report
 from scoring.bootstrap import Resampled
 from scoring.comparison_groups import read_groups
 from scoring.label_comparison import GroupOutcome, score_changes
@@ -130,17 +129,16 @@ def student_jobs(seeds: Iterable[int], best: dict[str, Path]) -> list[Job]:
     return jobs
 
 
-def train(job: Job, out: Path, raw_dir: str) -> None:
-    """The run to its end, what it prints to --out/logs. Raises UserError with its last words."""
+def train(job: Job, out: Path, raw_dir: str, more: list[str]) -> None:
+    """The run to its end, what it prints to --out/logs; more flags win. Raises UserError with its last words."""
     folder = out / "runs" / job.name
     if finished(folder):
         return
     settings = {**dict(job.settings), "RAW_DIR": raw_dir, "DATA_DIR": out / "data", "CHECKPOINT_DIR": out / "runs"}
     if list(folder.glob("checkpoint_*.pt")):
         settings["RESUME_CHECKPOINT_PATH"] = "latest"
-    flags = [
-        f"--{name.lower().replace('_', '-')}={value}" for name, value in {**settings, "RUN_NAME": job.name}.items()
-    ]
+    settings["RUN_NAME"] = job.name
+    flags = [f"--{name.lower().replace('_', '-')}={value}" for name, value in settings.items()] + more
     print(f"training     {job.name}", file=sys.stderr, flush=True)
     log = out / "logs" / f"{job.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -158,10 +156,10 @@ def finished(folder: Path) -> bool:
     return (folder / "best").is_dir() and (folder / "evaluation.json").is_file()
 
 
-def train_all(jobs: list[Job], out: Path, raw_dir: str) -> None:
+def train_all(jobs: list[Job], out: Path, raw_dir: str, more: list[str]) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(min(AT_ONCE, cores)) as pool:
-        list(pool.map(partial(train, out=out, raw_dir=raw_dir), jobs))
+        list(pool.map(partial(train, out=out, raw_dir=raw_dir, more=more), jobs))
 
 
 def group_texts(jobs: list[Job], runs: Path) -> list[str]:
@@ -266,6 +264,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="weak, cnn-alone, vit-strong ...; default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="of the students")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="what is scored")
+    parser.add_argument("--flags", nargs="...", default=[], help="what follows goes to train.py, for all runs alike")
     return parser.parse_args(argv)
 
 
@@ -287,18 +286,17 @@ def main(argv: list[str]) -> None:
     students = student_jobs(arguments.seeds, best)
     wanted = chosen([*students, *teachers], arguments.only)
     taught_by = {job.group.partition("-")[2] for job in wanted}
-    train_all([job for job in teachers if job in wanted or job.group in taught_by], out, raw_dir)
-    train_all([job for job in students if job in wanted], out, raw_dir)
+    train_all([job for job in teachers if job in wanted or job.group in taught_by], out, raw_dir, arguments.flags)
+    train_all([job for job in students if job in wanted], out, raw_dir, arguments.flags)
     texts = group_texts([*students, *teachers], out / "runs")
     groups = read_groups(texts)
     held = {each.name: str(best[each.name.partition("-")[2]]) for each in groups if each.name.partition("-")[2] in best}
-    print(f"machine      {machine()}\ncommand      {command('classification', argv)}\n")
     request = Request(split=arguments.split, num_samples=0, output=str(out / f"{arguments.split}.json"), device="cpu")
     comparison, costs = show_label_comparison(groups, held, request, str(out / f"{arguments.split}.png"))
-    text = answers_to_questions({each.name: each for each in comparison.outcomes}, costs)
-    print(f"\n{text}")
-    if arguments.output:
-        Path(arguments.output).write_text(json.dumps({"machine": machine(), "text": text}, indent=2), encoding="utf-8")
+    outcomes = {each.name: each for each in comparison.outcomes}
+    rows = [{"group": name, "top-1": each.of_seeds(TOP_1)} for name, each in outcomes.items()]
+    print()
+    report(rows, answers_to_questions(outcomes, costs), command("classification", argv), arguments.output)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,21 @@ GPT-2 has it. One caption a row, whose picture is read and preprocessed each tim
 the batch, which is kinder than the padding to a fixed length of most examples.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import AutoImageProcessor, AutoModel, GPT2Config, GPT2LMHeadModel, VisionEncoderDecoderModel
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    VisionEncoderDecoderModel,
+)
 from transformers.utils import is_accelerate_available
 
 from basics.errors import UserError
@@ -83,11 +93,22 @@ def need_trainer() -> None:
         raise UserError("transformers' Trainer needs accelerate: pip install -r benchmarks/requirements.txt")
 
 
-def make_trainer(model, rows: PeerRows, *, steps: int, batch_size: int, precision: str, folder: str):
-    """A Seq2SeqTrainer on the CPU that neither saves nor logs."""
-    from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
+def make_trainer(
+    model: PreTrainedModel,
+    rows: Dataset,
+    *,
+    steps: int,
+    batch_size: int,
+    precision: str,
+    folder: str,
+    kind: str = "Seq2Seq",
+    collate: Callable = collate,
+    **more: Any,
+):
+    """A Trainer of that kind on the CPU that neither saves nor logs."""
+    import transformers
 
-    arguments = Seq2SeqTrainingArguments(
+    arguments = getattr(transformers, f"{kind}TrainingArguments")(
         output_dir=folder,
         use_cpu=True,
         max_steps=steps,
@@ -100,6 +121,7 @@ def make_trainer(model, rows: PeerRows, *, steps: int, batch_size: int, precisio
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    trainer = Seq2SeqTrainer(model=model, args=arguments, train_dataset=rows, data_collator=collate)
-    trainer.remove_callback(PrinterCallback)
+    make = getattr(transformers, f"{kind}Trainer")
+    trainer = make(model=model, args=arguments, train_dataset=rows, data_collator=collate, **more)
+    trainer.remove_callback(transformers.PrinterCallback)
     return trainer

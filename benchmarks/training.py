@@ -29,7 +29,6 @@ from benchmarks.peer import PeerRows, make_peer, make_trainer, need_trainer
 from benchmarks.raw_data import pictures_of, write_raw
 from benchmarks.side_by_side import Row, add_model_flags, command, compare, make_parser, set_up, top_operators
 from dataset import ImageTextDataset, SplitPictures
-from losses.cross_entropy import CaptionLoss
 from networks.encoders import load_encoder
 from sources.captions import Captions
 from sources.prepare import prepare
@@ -106,8 +105,9 @@ class Ours:
 
     def train(self, steps: int) -> None:
         """The last steps of an epoch, by the loop of train.py."""
+        criterion = self.run.task.criterion(self.run)
         self.run.progress.batches_done = self.num_batches - steps
-        record = train_one_epoch(self.run, CaptionLoss(), Tracker(), StopSignal(self.run.processes))
+        record = train_one_epoch(self.run, criterion, Tracker(), StopSignal(self.run.processes))
         self.run.progress.end_epoch(record)
 
     def captions(self, steps: int) -> int:

@@ -17,19 +17,22 @@ ROOT = Path(__file__).parents[1]
 FILES = ["*.json", "*.txt", "*.safetensors", "encoder/*"]  # of a model on the Hub that may not be ours
 
 
-def newest_best(checkpoint_dir: str) -> Path:
-    """The best/ that was written last: of this folder, else of the project's. Raises UserError where there is none."""
+def newest_best(checkpoint_dir: str, task: str | None = None) -> Path:
+    """The best/ that was written last, of any task or of that one: of this folder, else of the project's.
+
+    Raises UserError where there is none.
+    """
     here, projects = Path(checkpoint_dir), ROOT / checkpoint_dir
     places = [here] if here.resolve() == projects.resolve() else [here, projects]
     for place in places:
         for old in place.glob("*/best.old"):
             recover_folder(old.with_name("best"))
-        if folders := [path.parent for path in place.glob("*/best/config.json")]:
+        folders = [path.parent for path in place.glob("*/best/config.json")]
+        if folders := [folder for folder in folders if task is None or task == task_of(str(folder))]:
             return max(folders, key=lambda folder: (folder / "config.json").stat().st_mtime)
     looked = " or ".join(f"{place.absolute()}/" for place in places)
-    raise UserError(
-        f"no trained captioner or classifier in {looked}; run `python train.py` first, or name one with --checkpoint"
-    )
+    wanted = {"caption": "captioner", "classify": "classifier"}.get(task or "", "captioner or classifier")
+    raise UserError(f"no trained {wanted} in {looked}; run `python train.py` first, or name one with --checkpoint")
 
 
 def members(name: str | Path) -> list[str]:

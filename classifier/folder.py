@@ -173,7 +173,7 @@ def rebuilt(path: Path, files: dict[str, str], config: dict[str, Any], weights: 
     return Classifier(model, classes, image_processor, config)
 
 
-def checkpoint_parts(classifier: Classifier) -> dict[str, Any]:
+def classifier_parts(classifier: Classifier) -> dict[str, Any]:
     """What a checkpoint holds of it beside the weights."""
     files = describe_classifier(classifier.model, classifier.image_processor)
     return {"classifier": {"files": files, "head": classifier.model.head_name}}

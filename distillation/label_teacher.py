@@ -90,9 +90,9 @@ def match_classes(theirs: list[str], ours: list[str], name: str) -> list[int]:
     found: dict[str, set[int]] = {}
     for number, label in enumerate(theirs):
         for word in {label, *label.split(",")}:
-            found.setdefault(plain(word), set()).add(number)
-    whole = {plain(label): number for number, label in enumerate(theirs)}
-    columns = {label: whole.get(plain(label), only(found.get(plain(label), set()))) for label in ours}
+            found.setdefault(folded(word), set()).add(number)
+    whole = {folded(label): number for number, label in enumerate(theirs)}
+    columns = {label: whole.get(folded(label), only(found.get(folded(label), set()))) for label in ours}
     if missing := [label for label, column in columns.items() if column is None]:
         more = f" nor {len(missing) - 1} others of ours" if len(missing) > 1 else ""
         raise UserError(
@@ -102,7 +102,7 @@ def match_classes(theirs: list[str], ours: list[str], name: str) -> list[int]:
     return [column for column in columns.values() if column is not None]
 
 
-def plain(label: str) -> str:
+def folded(label: str) -> str:
     return " ".join(re.sub(r"[_-]", " ", label).lower().split())
 
 
@@ -132,11 +132,11 @@ class LabelTeaching:
         """Made once or along, and what examining the teacher on validation pictures found."""
 
         def about() -> dict[str, float]:
-            return examine(self.teacher, self.val, val_labels)
+            return examine_answers(self.teacher, self.val, val_labels)
 
         if self.live:
             findings = processes.from_main(about() if processes.is_main else {})
-            print(format_findings(findings))
+            print(answers_found(findings))
             return LiveLogits(self.teacher), findings
         classes = self.teacher.classes
         inputs = {
@@ -150,7 +150,7 @@ class LabelTeaching:
         num_bytes = 4 * len(self.train) * len(classes)
         findings = cache.make_together(processes, len(self.train), num_bytes, self.produce, "teacher's logits", about)
         print(f"logits       {size(num_bytes)}, {cache.path}")
-        print(format_findings(findings))
+        print(answers_found(findings))
         return CachedLogits(np.memmap(cache.path, np.float32, "r", shape=(len(self.train), len(classes)))), findings
 
     def produce(self, done: int, stop: int) -> Iterator[tuple[int, bytes]]:
@@ -169,7 +169,7 @@ class LiveLogits:
         return self.teacher.logits(batch["teacher_images"])
 
 
-def examine(teacher: LabelTeacher, val: SplitPictures, labels: list[int]) -> dict[str, float]:
+def examine_answers(teacher: LabelTeacher, val: SplitPictures, labels: list[int]) -> dict[str, float]:
     """On EXAMINED validation pictures: top1, the share it gets right, and nats of their classes."""
     numbers = spread(EXAMINED, len(val))
     parts = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
@@ -183,7 +183,7 @@ def examine(teacher: LabelTeacher, val: SplitPictures, labels: list[int]) -> dic
     }
 
 
-def format_findings(findings: dict[str, float]) -> str:
+def answers_found(findings: dict[str, float]) -> str:
     return (
         f"teacher      top-1 {findings['top1']:.1%} and {findings['nats']:.2f} nats on {findings['pictures']:,} "
         f"validation pictures; {findings['classes']:,} classes, matched by name"

@@ -3,7 +3,7 @@
 from basics.settings import Settings
 from classifier.folder import Classifier
 from networks.small_resnet import SmallResNetConfig
-from publishing.model_card import SCRATCH
+from publishing.model_card import SCRATCH, how_taught
 
 CARD = """---
 library_name: {library}
@@ -81,16 +81,14 @@ def classifier_card(
         lr=settings.LEARNING_RATE,
         smoothing=settings.LABEL_SMOOTHING,
         seed=settings.SEED,
-        taught=how_taught(settings, findings or {}),
+        taught=taught_by(settings, findings or {}),
     )
 
 
-def how_taught(settings: Settings, findings: dict) -> str:
+def taught_by(settings: Settings, findings: dict) -> str:
     """A sentence on distillation; nothing of the teacher itself is in the model."""
-    if settings.DISTILL is None:
-        return ""
-    if settings.DISTILL == "momentum":
-        return f" It also learned from the moving average of its own weights (share {settings.DISTILL_ALPHA:g})."
+    if settings.DISTILL != "teacher":
+        return how_taught(settings, {})
     teacher = settings.TEACHER_MODEL_NAME.rstrip("/").removesuffix("/best").rsplit("/", 1)[-1]
     found = f", top-1 {findings['top1']:.1%}" if findings else ""
     answers = f"its answers (share {settings.DISTILL_ALPHA:g}, {settings.DISTILL_LOSS})"

@@ -1,7 +1,7 @@
 """What compare.py is asked to compare, read without torch: two captioners, or groups of classifiers.
 
     groups = read_groups(["checkpoints/alone/best", "taught=runs/42/best,runs/43/best"])
-    kind_of(path for group in groups for path in group.paths)      # "caption" or "classify"; both: UserError
+    task_of_groups(path for group in groups for path in group.paths)      # "caption" or "classify"; both: UserError
     read_teachers(["taught=teacher/best"], groups)                 # {"taught": "teacher/best"}
 
 A group of classifiers is one recipe, trained with as many seeds as it has paths.
@@ -56,7 +56,7 @@ def split_name(text: str) -> tuple[str | None, str]:
     return name.strip(), paths
 
 
-def kind_of(paths: Iterable[str]) -> str:
+def task_of_groups(paths: Iterable[str]) -> str:
     """ "caption" or "classify", which all of them are for. Raises UserError where some are for the other."""
     kinds = {task_of(path): path for path in paths}
     if len(kinds) > 1:

@@ -1,6 +1,7 @@
 """The confusion matrix of a classifier as a picture.
 
-plot_confusion(run_dir / "confusion.png", evaluation)
+    plot_confusion(run_dir / "confusion.png", evaluation)
+    figure = draw_confusion(evaluation)         # for a notebook
 """
 
 import io
@@ -15,6 +16,7 @@ from scoring.label_report import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COUNTED = 25  # classes up to which each cell says how many pictures it has
 NAMED = 150  # classes up to which each has its name
@@ -22,7 +24,13 @@ DARK = 0.6  # share from which a cell needs light figures
 
 
 def plot_confusion(path: Path, evaluation: LabelEvaluation) -> None:
-    """Draw a row a label and a column an answer, dark by the share of the label's pictures."""
+    content = io.BytesIO()
+    draw_confusion(evaluation).savefig(content, format="png")
+    write_atomically(path, content.getvalue())
+
+
+def draw_confusion(evaluation: LabelEvaluation) -> "Figure":
+    """A row a label and a column an answer, dark by the share of the label's pictures."""
     from matplotlib.colors import PowerNorm  # it takes its time to import
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
@@ -40,9 +48,7 @@ def plot_confusion(path: Path, evaluation: LabelEvaluation) -> None:
         name_classes(axes, evaluation.classes)
     if total <= COUNTED:
         write_counts(axes, counts, shares)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    write_atomically(path, content.getvalue())
+    return figure
 
 
 def inches(classes: int) -> float:

@@ -17,14 +17,14 @@ from scoring.comparison_report import verdict
 from scoring.evaluation_report import format_left_out
 from scoring.label_comparison import LabelComparison, answers_of, compare_classifiers, label_comparison_record
 from scoring.label_comparison_plot import plot_label_comparison
-from scoring.label_costs import measure_label_costs
+from scoring.label_costs import Exporter, measure_label_costs
 from scoring.labels import ECE, NLL, TOP_1
 from scoring.request import Request
 from sources.pictures import spread
 
 
 def show_label_comparison(
-    groups: list[Group], teachers: dict[str, str], request: Request, plot: str | None
+    groups: list[Group], teachers: dict[str, str], request: Request, plot: str | None, export: Exporter | None = None
 ) -> tuple[LabelComparison, list[dict]]:
     """Compare, print all of it as it is found, draw and write what is asked for -> it, and the costs.
 
@@ -36,7 +36,7 @@ def show_label_comparison(
         print(format_disagreements(comparison, request.num_samples))
     print(format_group_scores(comparison))
     first_seeds = {each.name: each.group.paths[0] for each in comparison.outcomes}
-    costs, setup = measure_label_costs(first_seeds, comparison.pictures, comparison.device)
+    costs, setup = measure_label_costs(first_seeds, comparison.pictures, comparison.device, export)
     print(format_label_costs(costs, setup))
     if plot:
         plot_label_comparison(Path(plot), comparison, costs)
@@ -104,7 +104,7 @@ def format_group_scores(comparison: LabelComparison) -> str:
         )
     if not any(outcome.teacher for outcome in comparison.outcomes):
         rows = [row[:-1] for row in rows]
-    lines = columns(rows)
+    lines = in_columns(rows)
     if any(" unclear" in line for line in lines):
         lines.append("unclear      the interval holds 0: on other pictures the difference may be the other way round")
     if any(len(outcome.evaluations) > 1 for outcome in comparison.outcomes):
@@ -124,7 +124,7 @@ def mean_and_range(values: list[float], form: str) -> str:
     return f"{mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def columns(rows: list[list[str]]) -> list[str]:
+def in_columns(rows: list[list[str]]) -> list[str]:
     """A line a row, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -132,7 +132,9 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 def format_label_costs(costs: list[dict], setup: dict) -> str:
     """A line a group and form, and what was measured."""
-    rows = [["cost", "form", "parameters", "MB on disk", "GFLOP", "latency p50, p95 ms", "pictures/s", "peak MB"]]
+    rows = [
+        ["cost", "form", "parameters", "MB on disk", "GFLOP", "latency p50, p95 ms", "pictures/s", "peak MB", "top-1"]
+    ]
     for row in costs:
         p50, p95 = latency_percentiles(row)
         memory = row["peak_memory_bytes"]
@@ -146,9 +148,15 @@ def format_label_costs(costs: list[dict], setup: dict) -> str:
                 f"{p50:.2f}, {p95:.2f}",
                 number(median(row["pictures_per_second"])),
                 f"{memory / 1e6:.0f}" if memory else "-",
+                f"{row['top-1']:.4f}" if "top-1" in row else "",
             ]
         )
-    return "\n".join([*columns(rows), label_costs_measured_on(setup)])
+    if all("top-1" not in row for row in costs):
+        rows = [row[:-1] for row in rows]
+    lines = [*in_columns(rows), label_costs_measured_on(setup)]
+    if "top-1" in costs[0]:
+        lines.append("             top-1: of the first seed in that form; exports compute on the CPU")
+    return "\n".join(lines)
 
 
 def latency_percentiles(row: dict) -> tuple[float, float]:

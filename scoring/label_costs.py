@@ -1,15 +1,17 @@
 """What a classifier costs: parameters, bytes, arithmetic, latency of one picture, pictures a second, peak memory.
 
-    rows, setup = measure_label_costs({"small": "small/best"}, pictures, device, export=None)
+    rows, setup = measure_label_costs({"small": "small/best"}, pictures, device)
     rows[0]["latency_ms"]      # of each call with one picture; a row for each group and form, PyTorch float32 first
 
-A form is how the model is run. Time is that of the model alone, on prepared pixels, all groups and forms in turn; peak
-memory is that of a process of its own (own_process.py).
+A form is how the model is run; with an Exporter there are those that it makes too, and the accuracy of each. Time is
+that of the model alone, on prepared pixels, all groups and forms in turn; peak memory is that of a process of its own,
+`python -m scoring.label_costs --measure JOB` (own_process.py).
 """
 
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,79 +25,86 @@ from classifier.folder import Classifier, load_classifier
 from networks.classifier import ImageClassifier
 from networks.parameters import count_parameters
 from scoring.costs import REPEATS, peak_so_far, prepared_pixels, setup_of, weights_on_disk
+from scoring.exported_costs import onnx_runnable
+from scoring.label_evaluation import label_numbers
 from scoring.own_process import peak_of_process, print_measured
+from scoring.runnable import BATCH, Runnable
 from sources.images import find_pictures
 from sources.pictures import Pictures, spread
 from sources.shards.picture import Picture
 
-BATCH = 64  # pictures at once whose speed is measured
+Exporter = Callable[[Classifier, list[Picture], Path], list[Path]]  # writes its exports to ONNX -> their folders
 CALLS, ROUNDS, WARM = 100, 4, 5  # with one picture: all that are timed, in so many turns, after so many that are not
 PYTORCH = "PyTorch float32"
 
 
-@dataclass
-class RunnableForm:
-    """A model in one form, ready to answer a batch of BATCH pictures and one of 1."""
-
-    group: str
-    name: str
-    costs: dict  # what is known without running it
-    many: Callable[[], object]
-    one: Callable[[], object]
-    peak: Callable[[], int | None]
-
-    @property
-    def key(self) -> str:
-        return f"{self.group}, {self.name}"
-
-
-def measure_label_costs(paths: dict[str, str], pictures: Pictures, device: torch.device) -> tuple[list[dict], dict]:
-    """A row for each group, by the path of one of its classifiers, and what that was measured on."""
-    files = [pictures.paths[i] for i in spread(BATCH, len(pictures.paths))]
-    forms = [pytorch_form(name, path, files, device) for name, path in paths.items()]
-    print(f"measuring    latency of 1 picture, {CALLS} times, and {REPEATS} times {BATCH} at once", flush=True)
-    latency = latencies({form.key: form.one for form in forms})
-    seconds = in_turn({form.key: form.many for form in forms}, REPEATS)
-    rows = []
-    for form in forms:
-        print(f"measuring    peak memory of {form.key}, in a process of its own", flush=True)
-        rows.append(
-            {
-                "group": form.group,
-                "form": form.name,
-                **form.costs,
-                "latency_ms": latency[form.key],
-                "pictures_per_second": rates(BATCH, seconds[form.key]),
-                "peak_memory_bytes": form.peak(),
-            }
-        )
+def measure_label_costs(
+    paths: dict[str, str], pictures: Pictures, device: torch.device, export: Exporter | None = None
+) -> tuple[list[dict], dict]:
+    """A row for each group and form, by the path of one of its classifiers, and what that was measured on."""
+    with tempfile.TemporaryDirectory() as work:
+        runnables = []
+        for number, (group, path) in enumerate(paths.items()):
+            (folder := Path(work) / str(number)).mkdir()
+            runnables += forms_of(group, path, pictures, device, folder, export)
+        print(f"measuring    latency of 1 picture, {CALLS} times, and {REPEATS} times {BATCH} at once", flush=True)
+        latency = latencies({each.name: each.one for each in runnables})
+        seconds = in_turn({each.name: each.many for each in runnables}, REPEATS)
+        rows = [costs_of_form(each, latency[each.name], rates(BATCH, seconds[each.name])) for each in runnables]
     return rows, setup_of(device) | {"batch_size": BATCH, "calls": CALLS, "repeats": REPEATS}
 
 
-def pytorch_form(group: str, path: str, files: list[Picture], device: torch.device) -> RunnableForm:
+def costs_of_form(each: Runnable, latency: list[float], speeds: list[float]) -> dict:
+    print(f"measuring    peak memory of {each.name}, in a process of its own", flush=True)
+    measured = {"latency_ms": latency, "pictures_per_second": speeds, "peak_memory_bytes": each.peak()}
+    return {"group": each.group, "form": each.form, **each.costs, **measured}
+
+
+def forms_of(
+    group: str, path: str, pictures: Pictures, device: torch.device, work: Path, export: Exporter | None
+) -> list[Runnable]:
+    """PyTorch's, and those of exports, which compute on the CPU."""
+    files = [pictures.paths[i] for i in spread(BATCH, len(pictures.paths))]
     classifier = load_classifier(path, device)
-    pixels = batch_of(classifier, files, device)
+    pixels = batch_of(classifier, files)
     known = {
         "parameters": count_parameters(classifier.model),
-        "weights_bytes": weights_on_disk(path),
-        "flops": picture_flops(classifier.model, pixels[:1]),
+        "flops": picture_flops(classifier.model, pixels[:1].to(device)),
     }
+    exports = export(load_classifier(path), files, work) if export else []
     classifier.make_fast(torch.float32)
     job = {"path": path, "device": str(device), "pictures": [str(file) for file in files]}
-    return RunnableForm(
+    pytorch = Runnable(
         group,
         PYTORCH,
-        known,
-        many=lambda: logits_of(classifier, pixels),
-        one=lambda: logits_of(classifier, pixels[:1]),
-        peak=lambda: peak_of_process(group, "scoring.label_costs", job),
+        {**known, "weights_bytes": weights_on_disk(path)},
+        pixels.to(device),
+        logits=lambda pixels: logits_of(classifier, pixels),
+        peak=lambda: peak_of_process(f"{group}, {PYTORCH}", "scoring.label_costs", job),
     )
+    runnables = [pytorch, *(onnx_runnable(group, folder, pixels, files, known) for folder in exports)]
+    if exports:
+        add_accuracies(runnables, classifier, pictures)
+    return runnables
 
 
-def batch_of(classifier: Classifier, files: list[Picture], device: torch.device) -> Tensor:
+def add_accuracies(runnables: list[Runnable], classifier: Classifier, pictures: Pictures) -> None:
+    """top-1 of each form on the pictures: 8 bits may cost some of it."""
+    print(f"measuring    top-1 of {runnables[0].group} in each form", flush=True)
+    labels, right = label_numbers(pictures, classifier.classes), np.zeros(len(runnables))
+    for start in range(0, len(labels), BATCH):
+        pixels = prepared_pixels(classifier, pictures.paths[start : start + BATCH])
+        for place, each in enumerate(runnables):
+            answers = np.asarray(each.logits(pixels.to(each.pixels.device))).argmax(axis=1)
+            right[place] += (answers == labels[start : start + BATCH]).sum()
+    for each, count in zip(runnables, right):
+        each.costs["top-1"] = float(count / len(labels))
+
+
+def batch_of(classifier: Classifier, files: list[Picture]) -> Tensor:
     """BATCH prepared pictures, the same ones again where there are fewer."""
     pixels = prepared_pixels(classifier, files)
-    return pixels[torch.arange(BATCH) % len(pixels)].to(device)
+    return pixels[torch.arange(BATCH) % len(pixels)]
 
 
 @torch.inference_mode()
@@ -127,16 +136,12 @@ def seconds_of_call(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def percentile(values: list[float], share: int) -> float:
-    return float(np.percentile(values, share))
-
-
 def measure_form(job: dict) -> int | None:
     """In the process of its own: load, classify a batch, and the peak in bytes."""
     device = torch.device(job["device"])
     classifier = load_classifier(job["path"], device)
     classifier.make_fast(torch.float32)
-    logits_of(classifier, batch_of(classifier, find_pictures(job["pictures"]), device))
+    logits_of(classifier, batch_of(classifier, find_pictures(job["pictures"])).to(device))
     return peak_so_far(device)
 
 

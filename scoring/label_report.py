@@ -74,12 +74,17 @@ def short_name(name: str) -> str:
     return name if len(name) <= NAME else name[: NAME - 3] + "..."
 
 
-def format_wrong(evaluation: LabelEvaluation, count: int) -> str:
-    """Pictures that were answered wrongly with answer and label, the surest first."""
+def surest_mistakes(evaluation: LabelEvaluation) -> list[int]:
+    """The numbers of the pictures that were answered wrongly, the surest first."""
     scores = evaluation.scores
     wrong = np.flatnonzero(~scores.right)
-    order = wrong[np.argsort(-scores.confidences[wrong], kind="stable")]
-    lines = [f"wrong        {len(wrong)} of {scores.num_images} pictures" + ", the surest first" * (len(wrong) > 1)]
+    return [int(i) for i in wrong[np.argsort(-scores.confidences[wrong], kind="stable")]]
+
+
+def format_wrong(evaluation: LabelEvaluation, count: int) -> str:
+    """Pictures that were answered wrongly with answer and label, the surest first."""
+    scores, order = evaluation.scores, surest_mistakes(evaluation)
+    lines = [f"wrong        {len(order)} of {scores.num_images} pictures" + ", the surest first" * (len(order) > 1)]
     for i in order[:count]:
         lines += [
             shown(evaluation.pictures.paths[i].name),

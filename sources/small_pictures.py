@@ -41,7 +41,7 @@ def hold(paths: Sequence[Picture], max_megapixels: float, desc: str) -> Tensor |
     return held
 
 
-def draw(seed: int, view: int, count: int) -> np.ndarray:
+def random_numbers(seed: int, view: int, count: int) -> np.ndarray:
     """Numbers from 0 to 1 for each of all pictures of a split, (count, DRAWS)."""
     return np.random.default_rng((seed, view)).random((count, DRAWS), dtype=np.float32)
 

@@ -19,8 +19,8 @@ from basics.settings import Settings
 from basics.text import json_text
 from classifier.folder import (
     Classifier,
-    checkpoint_parts,
     classifier_from_checkpoint,
+    classifier_parts,
     load_classifier,
     save_classifier,
     training_config,
@@ -187,9 +187,9 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
     classes = classes_of(data)
     classifier = start(settings, classes, resumed)
     model, image_processor = classifier.model.to(device), classifier.image_processor
-    print_model(classifier, settings)
+    print_classifier(classifier, settings)
     print_device(device, dtype)
-    teacher = find_teacher(settings, classes, device, dtype)
+    teacher = label_teacher(settings, classes, device, dtype)
     if teacher and settings.DISTILL_FEATURES:
         add_label_feature_loss(model, image_processor, teacher, settings)
     train, val = (SplitPictures(data, split, image_processor, settings) for split in ("train", "val"))
@@ -221,7 +221,7 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
         teacher,
         teach if settings.DISTILL_ALPHA else None,
         findings,
-        checkpoint_parts(classifier),
+        classifier_parts(classifier),
         processes,
     )
 
@@ -243,7 +243,7 @@ def start(settings: Settings, classes: list[str], resumed: Resumed | None) -> Cl
     return Classifier(model, classes, image_processor, training_config(model.head_name, settings.to_dict(), epoch=0))
 
 
-def find_teacher(
+def label_teacher(
     settings: Settings, classes: list[str], device: torch.device, dtype: torch.dtype
 ) -> LabelTeacher | None:
     if settings.DISTILL != "teacher":
@@ -269,7 +269,7 @@ def looks_along(settings: Settings) -> bool:
     return bool(changed or settings.DISTILL_FEATURES or not settings.DISTILL_CACHE)
 
 
-def print_model(classifier: Classifier, settings: Settings) -> None:
+def print_classifier(classifier: Classifier, settings: Settings) -> None:
     model = classifier.model
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained

@@ -27,11 +27,11 @@ from basics.workers import num_workers
 from dataset import NUMBER, BatchLoader, CaptionBatchSampler, SplitPictures, ViewReader
 from networks.encoder import ImageProcessor, prepare_pixels
 from sources.augmentation import seeded
-from sources.small_pictures import augment_batch, draw, hold
+from sources.small_pictures import augment_batch, hold, random_numbers
 from training.mixing import Mixing
 
 
-class Part(NamedTuple):
+class OwnPart(NamedTuple):
     """This process's pictures of a batch, and the one before them: the last of the whole batch before its first."""
 
     batch: int
@@ -42,11 +42,11 @@ class Part(NamedTuple):
 class LabelBatchSampler(CaptionBatchSampler):
     """Batches of pictures in place of pairs."""
 
-    def __iter__(self) -> Iterator[Part]:  # type: ignore[override]  # which a DataLoader only hands on
+    def __iter__(self) -> Iterator[OwnPart]:  # type: ignore[override]  # which a DataLoader only hands on
         for batch, whole in enumerate(self.whole_batches(), self.start_batch):
             own = self.own(whole)
             first = self.part(len(whole)).start if self.has_part(len(whole)) else 0
-            yield Part(batch, own.tolist(), int(whole[first - 1]))
+            yield OwnPart(batch, own.tolist(), int(whole[first - 1]))
 
 
 class LabelledPictures:
@@ -71,7 +71,7 @@ class LabelledPictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, part: Part) -> Batch:
+    def __getitems__(self, part: OwnPart) -> Batch:
         numbers = part.numbers if self.mixing is None else [part.before, *part.numbers]
         mix = self.mixing(self.epoch, part.batch) if self.mixing else None
         batch = self.seen(numbers)
@@ -111,7 +111,7 @@ class LabelledPictures:
 
     def draws(self, view: int) -> Tensor:
         if self.drawn[0] != view:
-            self.drawn = view, torch.from_numpy(draw(self.pictures.seed, view, len(self)))
+            self.drawn = view, torch.from_numpy(random_numbers(self.pictures.seed, view, len(self)))
         return self.drawn[1]
 
 

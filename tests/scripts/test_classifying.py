@@ -11,13 +11,13 @@ from in_process import call, train
 from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification, ViTImageProcessor
 
-import compare
 import evaluate
 import inference
 import teacher_captions
 from basics.settings import constants
 from classifier import folder as classifier_folder
 from classifier.folder import load_classifier
+from scoring import label_comparison_report
 
 LABELS = ["red", "green", "blue", "red"]
 
@@ -142,7 +142,7 @@ def test_a_captioner_has_nothing_to_plot(tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best/config.json").write_text('{"model_type": "image-to-text"}')
     result = call(evaluate.main, "--checkpoint", "best", "--plot", "confusion.png", cwd=tmp_path)
-    assert "--plot draws a classifier's labels" in result.stderr and result.stderr.count("\n") == 1
+    assert "--plot draws labels of classifiers" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_a_captioner_does_not_start_from_a_classifier(made, tmp_path):
@@ -158,6 +158,15 @@ def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(
     assert result.returncode == 1 and result.stderr.count("\n") == 1
 
 
+def test_two_classifiers_are_compared_as_compare_does_it(made, others, monkeypatch):
+    seen = []
+    monkeypatch.setattr(label_comparison_report, "show_label_comparison", lambda *asked: seen.append(asked))
+    result = score(made, "--compare", "checkpoints/a/best", others, "--plot", "both.png")
+    [(groups, teachers, request, plot)] = seen
+    assert result.returncode == 0 and [group.paths for group in groups] == [("checkpoints/a/best",), (str(others),)]
+    assert (teachers, request.data_dir, plot) == ({}, "data/labelled", "both.png")
+
+
 @pytest.mark.parametrize(
     "main, arguments, part",
     [
@@ -170,9 +179,8 @@ def test_a_label_that_the_classifier_does_not_know_is_said_before_it_classifies(
         (inference.main, ["photos", "--checkpoint", "checkpoints/a/best,checkpoints/a/best"], "captioners only"),
         (evaluate.main, ["--beam", "2", "--meteor"], "--beam, --meteor: for captions"),
         (evaluate.main, ["--plot", "photos"], "--plot photos is a folder"),
-        (evaluate.main, ["--plot", "a.png", "--compare", "a", "b"], "--compare compares captioners"),
-        (compare.main, ["checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
-        (evaluate.main, ["--compare", "checkpoints/a/best", "checkpoints/a/best"], "is a classifier"),
+        (evaluate.main, ["--compare", "checkpoints/a/best", "photos"], "checkpoints/a/best is a classifier and photos"),
+        (evaluate.main, ["--compare", "photos", "data", "--plot", "a.png"], "--plot draws labels of classifiers"),
         (teacher_captions.main, ["--teacher", "checkpoints/a/best", "--images", "photos"], "is a classifier"),
     ],
     ids=str,

@@ -16,11 +16,14 @@ from classifier.folder import load_classifier, save_classifier
 from scoring import label_costs
 from scoring.bootstrap import difference_intervals
 from scoring.comparison_groups import Group, read_groups, read_teachers
+from scoring.exported_costs import measure_exported
 from scoring.label_comparison import GroupOutcome, MeanOfSeeds, score_changes
 from scoring.label_comparison_plot import heights
+from scoring.label_comparison_report import format_label_costs
 from scoring.label_costs import CALLS, latencies, measure_form, picture_flops
 from sources.pictures import Pictures
 
+SETUP = {"device": "cpu", "device_name": "a CPU", "threads": 1, "batch_size": 4, "repeats": 3}
 LABELS = [*COLOURS * 4, "red", "blue"]
 SHOWN = [*LABELS[:-2], "blue", "red"]  # the last two are labelled wrongly
 
@@ -115,6 +118,21 @@ def test_what_the_process_of_a_classifier_does_and_how_much_memory_that_takes(ma
     pictures = Pictures("val", sorted((made / "data/images").iterdir())[:2], [], [])
     job = {"path": str(made / "good/best"), "device": "cpu", "pictures": [str(path) for path in pictures.paths]}
     assert measure_form(job) > 50e6
+
+
+def test_exports_stand_beside_pytorch_with_their_own_accuracy(quick, made, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    names = [f"{i}.png" for i in range(len(LABELS))]
+    pictures = Pictures("val", [made / "data/images" / name for name in names], [[label] for label in LABELS], [])
+    monkeypatch.setattr("scoring.exported_costs.peak_of_process", lambda _name, _module, job: measure_exported(job))
+    rows, _ = label_costs.measure_label_costs(
+        {"good": str(made / "good/best")}, pictures, torch.device("cpu"), compare.export_to_onnx
+    )
+    pytorch, exported, eight_bit = rows
+    assert [row["form"] for row in rows] == ["PyTorch float32", "ONNX float32", "ONNX int8 weights alone"]
+    assert pytorch["top-1"] == exported["top-1"] == 12 / 14 and pytorch["flops"] == exported["flops"]
+    assert eight_bit["weights_bytes"] < exported["weights_bytes"] and exported["peak_memory_bytes"] > 50e6
+    assert "top-1: of the first seed in that form" in format_label_costs(rows, {**SETUP, "calls": 8})
 
 
 def test_groups_are_named_by_what_was_typed_or_the_parts_that_differ(made, monkeypatch):

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from class_folders import make_class_folders
+from colours import COLOURS, save_colours
 from in_process import call
 from language_models import language_model
 from own_folder import make_own_folder
@@ -20,6 +22,8 @@ DRAWN = {
     "SCRATCH_EMBED_DIM": 16,
     "SCRATCH_LAYERS": 1,
 }
+NAMES = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
+CLASSIFIERS = [name for name in NAMES if "classify" in name or name.startswith("cifar")]
 LANGUAGE_MODELS = {"gpt2-lora": "gpt2", "falcon-lora": "falcon", "gpu-large": "llama"}
 
 
@@ -30,7 +34,7 @@ def folders(tmp_path_factory):
     return {"RAW_DIR": make_own_folder(folder / "raw"), "ENCODER_MODEL_NAME": save_tiny_vit(folder / "vit")}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PRESET_DIR.glob("*.yaml")))
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CLASSIFIERS])
 def test_a_preset_takes_two_steps(name, folders, git, tmp_path):
     changes = {**SMALL, **{size: TINY[size] for size in SIZES}, "NUM_VALIDATION_CAPTIONS": 2, "RUN_NAME": "p"}
     if name == "shapes":
@@ -44,7 +48,26 @@ def test_a_preset_takes_two_steps(name, folders, git, tmp_path):
         changes |= {"DECODER_MODEL_NAME": language_model(LANGUAGE_MODELS[name]), "GRADIENT_ACCUMULATION_STEPS": 1}
     if name == "gpu-large":
         changes["ENCODER_TRAINABLE"] = "all"  # the tiny encoder has no four blocks
-    result = call(train.main, "--preset", name, *flags(**changes), cwd=tmp_path)
+    check_two_steps(name, changes, tmp_path)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_preset_for_classes_takes_two_steps(name, folders, tmp_path):
+    changes = {n: value for n, value in SMALL.items() if n != "BEAM_SIZE"} | {"RUN_NAME": "p"}
+    if name == "shapes-classify":
+        changes |= {**DRAWN, "SHAPES_NUM_IMAGES": 160}
+    else:
+        changes["RAW_DIR"] = make_class_folders(tmp_path / "raw", {f"train/{colour}": 24 for colour in COLOURS})
+    if name == "cifar10-finetune":
+        changes |= {"ENCODER_MODEL_NAME": folders["ENCODER_MODEL_NAME"], "ENCODER_IMAGE_SIZE": 32}
+    if name == "cifar10-distill":
+        save_colours(tmp_path / "teacher")
+        changes["TEACHER_MODEL_NAME"] = tmp_path / "teacher"
+    check_two_steps(name, changes, tmp_path)
+
+
+def check_two_steps(name, changes, folder):
+    result = call(train.main, "--preset", name, *flags(**changes), cwd=folder)
     assert result.returncode == 0 and "has no effect" not in result.stdout
-    (epoch,) = (tmp_path / "checkpoints/p/log.jsonl").read_text().splitlines()
-    assert json.loads(epoch)["global_step"] == 2 and (tmp_path / "checkpoints/p/best/config.json").is_file()
+    (epoch,) = (folder / "checkpoints/p/log.jsonl").read_text().splitlines()
+    assert json.loads(epoch)["global_step"] == 2 and (folder / "checkpoints/p/best/config.json").is_file()

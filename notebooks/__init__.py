@@ -1,0 +1,1 @@
+"""Notebooks, kept without outputs, and what they need beside the rooms."""
