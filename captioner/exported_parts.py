@@ -7,7 +7,6 @@
 Every exported folder has a copy of this file and of what it imports: neither torch nor transformers may be among that.
 """
 
-import importlib
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,7 +53,7 @@ def check_folder(folder: Path, needed: Sequence[str], verb: str, packages: Seque
     packages = ["onnxruntime", *packages]
     try:
         for name in packages:
-            importlib.import_module(name)
+            __import__(name)
     except ImportError as error:
         raise UserError(f"{error}; to {verb} without PyTorch: pip install {' '.join(packages)}") from None
 

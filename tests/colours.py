@@ -21,9 +21,9 @@ def colour(name: str, shade: int = 0) -> Image.Image:
     )
 
 
-def save_colours(folder: Path) -> Classifier:
+def save_colours(folder: Path, **changes) -> Classifier:
     """A trained classifier, saved as best/ is."""
-    settings = tiny_settings()
+    settings = tiny_settings(**changes)
     torch.manual_seed(0)
     model, processor = build_classifier(settings, COLOURS)
     pixels = prepare_pixels(processor, [colour(name, shade) for name in COLOURS for shade in (0, 20, 40)])

@@ -22,7 +22,7 @@ LAYERS = (  # each imports from those before it; rooms in one layer and on one l
     ("tasks",),
 )
 SCRIPTS = ("train", "inference", "prepare_dataset", "evaluate", "export", "compare", "caption_onnx", "teacher_captions")
-SCRIPTS += ("write_shards",)
+SCRIPTS += ("write_shards", "classify_onnx")
 STRANGERS = {("sources", "networks"), ("networks", "sources")}
 EXCEPTIONS = {("model", "captioner.folder")}  # ImageToTextModel.from_pretrained, where people look for it
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}

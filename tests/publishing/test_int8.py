@@ -11,12 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tiny import tiny_settings
 
-import captioner.exported
 import export
-from captioner.exported import may_overflow
+from captioner import exported_parts
+from captioner.exported_parts import may_overflow
 from networks.language_model import LanguageModelDecoder
-from publishing import export_checks
-from publishing.int8_arithmetic import distance, with_int8_arithmetic
+from publishing import export_checks, int8_arithmetic
+from publishing.export_captioner import ExportableCaptioner
+from publishing.int8_arithmetic import distance, in_int8, with_int8_arithmetic
 from publishing.int8_plan import Seen, plan_int8, run_model, watched
 from publishing.int8_rounding import patches, round_kernel, second_moments
 from sources.pictures import Pictures
@@ -104,6 +105,42 @@ def test_a_tied_embedding_is_stored_once_in_8_bits_for_reading_and_for_logits():
     assert smaller.ByteSize() < 0.5 * model.ByteSize()
 
 
+@pytest.fixture
+def linear():
+    """The last layer of a classifier."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["pooled"], keepdims=0),
+        helper.make_node("Gemm", ["pooled", "head", "head.bias"], ["logits"], transB=1),
+    ]
+    weights = {"head": normal(40, 32), "head.bias": normal(40), "axes": np.array([2, 3])}
+    return model_of(nodes, {"images": TensorProto.FLOAT}, {"logits": TensorProto.FLOAT}, weights)
+
+
+def test_a_linear_layer_multiplies_8_bit_numbers_and_adds_its_bias(linear):
+    images = normal(8, 32, 4, 4)
+    smaller = with_int8_arithmetic(linear, seen_on(linear, images))
+    assert distance(run_model(linear)(images), run_model(smaller)(images)) < 0.02
+    assert {tensor.name for tensor in smaller.graph.initializer if tensor.data_type == TensorProto.INT8} == {
+        "head.int8"
+    }
+
+
+@pytest.mark.parametrize(
+    "limit, arithmetic, said", [(0.25, ["model"], r"\d%\n"), (0.0, [], r"too far, its weights alone")]
+)
+def test_arithmetic_that_moves_numbers_too_far_stays_float32_and_says_so(
+    linear, monkeypatch, capsys, limit, arithmetic, said
+):
+    monkeypatch.setattr(int8_arithmetic, "MOVED", limit)
+    batches = [normal(4, 32, 4, 4) for _ in range(4)]
+    smaller, eight_bit = in_int8({"model": linear}, batches, lambda parts, pixels: parts["model"](pixels))
+    assert eight_bit == arithmetic and re.search(
+        rf"8-bit model     its numbers move by .*{said}", capsys.readouterr().out
+    )
+    quantized = {node.op_type for node in smaller["model"].graph.node}
+    assert ("QuantizeLinear" in quantized) == bool(arithmetic) and "DequantizeLinear" in quantized
+
+
 @pytest.mark.parametrize("groups, stride, pads", [(1, 1, [0] * 4), (4, 2, [1, 0, 1, 2]), (2, 1, [1] * 4)])
 def test_moments_tell_the_size_of_what_a_convolution_gives(groups, stride, pads):
     inputs, kernel = normal(2, 4, 9, 8), normal(8, 4 // groups, 3, 3)
@@ -133,8 +170,9 @@ def test_rounding_changes_what_a_kernel_gives_less_than_the_nearest_numbers_do(s
     assert rounded.dtype == np.int8 and error(rounded) < 0.6 * error(nearest)
 
 
-def captioner_for(decoder) -> SimpleNamespace:
-    return SimpleNamespace(model=SimpleNamespace(decoder=decoder), settings=tiny_settings())
+def captioner_with(decoder) -> ExportableCaptioner:
+    model = SimpleNamespace(decoder=decoder)
+    return ExportableCaptioner(SimpleNamespace(model=model, settings=tiny_settings()))
 
 
 @pytest.fixture
@@ -148,18 +186,18 @@ def photos(tmp_path, monkeypatch):
 
 
 def test_calibration_is_on_training_pictures_else_on_those_given(photos, capsys, monkeypatch):
-    assert len(export.calibration(captioner_for(None), photos)) == 20
+    assert len(export.calibration(captioner_with(None), photos)) == 20
     assert capsys.readouterr().out == f"int8            calibrated on 20 pictures ({photos})\n"
     train = Pictures("train", [*range(30)], [[]] * 30, [])
     monkeypatch.setattr(export_checks, "pictures_of", lambda split, *_: train if split == "train" else None)
-    assert export.calibration(captioner_for(None), photos) == train.paths
+    assert export.calibration(captioner_with(None), photos) == train.paths
     assert capsys.readouterr().out == "int8            calibrated on 30 pictures (train)\n"
 
 
 @pytest.mark.parametrize("decoder", [None, LanguageModelDecoder.__new__(LanguageModelDecoder)])
 def test_where_weights_alone_become_int8_one_line_says_why(photos, capsys, monkeypatch, decoder):
     monkeypatch.setattr(export_checks, "FEWEST", 21)
-    assert export.calibration(captioner_for(decoder), photos) == []
+    assert export.calibration(captioner_with(decoder), photos) == []
     why = "neither" if decoder is None else "language model"
     assert re.fullmatch(rf"int8            weights alone.*{why}.*\n", capsys.readouterr().out)
 
@@ -167,8 +205,8 @@ def test_where_weights_alone_become_int8_one_line_says_why(photos, capsys, monke
 @pytest.mark.parametrize("machine, flags, slower", [("x86_64", "avx2", True), ("AMD64", "avx_vnni", False)])
 def test_sums_may_overflow_on_x86_before_vnni_alone(machine, flags, slower, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(f"flags : sse {flags}\n")
-    monkeypatch.setattr(captioner.exported, "CPU_FLAGS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(captioner.exported.platform, "machine", lambda: machine)
+    monkeypatch.setattr(exported_parts, "CPU_FLAGS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(exported_parts.platform, "machine", lambda: machine)
     assert may_overflow() == slower
-    monkeypatch.setattr(captioner.exported.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(exported_parts.platform, "machine", lambda: "aarch64")
     assert not may_overflow()

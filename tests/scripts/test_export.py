@@ -256,7 +256,7 @@ def test_foreign_files_are_left_alone(retold, tmp_path):
 @pytest.mark.parametrize("flags, suffix", [(["--int8"], ".onnx"), (["--format", "torch"], ".pt2")])
 def test_an_older_export_is_replaced(retold, tmp_path, flags, suffix):
     """The older one is of a project whose code lay elsewhere."""
-    old = {"model_type": export_folder.MODEL_TYPE, "code": ["old/words.py"]}
+    old = {"model_type": export_folder.CAPTIONER, "code": ["old/words.py"]}
     (tmp_path / "out/old").mkdir(parents=True)
     (tmp_path / "out/config.json").write_text(json.dumps(old))
     (tmp_path / "out/old/words.py").touch()
@@ -271,7 +271,7 @@ def test_an_older_export_is_replaced(retold, tmp_path, flags, suffix):
 @pytest.mark.parametrize("answer, replaced", [("y\n", True), ("\n", False), ("", False)])
 def test_an_older_export_goes_after_a_yes_alone(retold, tmp_path, capsys, monkeypatch, answer, replaced):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/config.json").write_text(json.dumps({"model_type": export_folder.MODEL_TYPE}))
+    (tmp_path / "out/config.json").write_text(json.dumps({"model_type": export_folder.CAPTIONER}))
     terminal = io.StringIO(answer)
     monkeypatch.setattr(sys, "stdin", terminal)
     with pytest.raises(UserError, match="^.*holds an older export; --overwrite replaces it.*$"):

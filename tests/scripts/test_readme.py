@@ -12,6 +12,7 @@ from in_process import call
 from tiny import ROOT, TINY, flags
 
 import caption_onnx
+import classify_onnx
 import compare
 import evaluate
 import export
@@ -29,7 +30,7 @@ PAGES = [README, *DOCS, ROOT / "checkpoints/README.md"]
 LONGEST = 9000  # characters of README: one page, which is read to its end
 WITH_FLAGS = {
     f"{module.__name__}.py": module
-    for module in (inference, evaluate, compare, export, caption_onnx, teacher_captions, write_shards)
+    for module in (inference, evaluate, compare, export, caption_onnx, classify_onnx, teacher_captions, write_shards)
 }
 WITH_SETTINGS = ("train.py", "prepare_dataset.py")
 FLAG_SOURCES = [*(ROOT / name for name in WITH_FLAGS), ROOT / "scoring/request.py", *(ROOT / "captioner").glob("*.py")]
