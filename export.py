@@ -1,14 +1,15 @@
-"""Export a captioner to run without this project: ONNX, which needs no PyTorch either, or torch.export programs.
+"""Export a captioner or classifier to run without this project: ONNX, which needs no PyTorch, or torch.export programs.
 
     python export.py                                              # the newest best/ -> onnx/ beside it
     python export.py --checkpoint PATH --format onnx --int8 --output exported/
     python export.py --checkpoint PATH --format torch
 
 Writes encoder, prefill (the first token) and step (one more token with cached keys and values) as .onnx or .pt2 files,
-config.json, the vocabulary, a README.md and, with ONNX, caption_onnx.py and all it imports. Before the folder appears
-it is checked: every part against PyTorch at every cache length, and the captions of 100 pictures, from file to text, by
-caption_onnx.py against ours. --int8 calibrates 8-bit arithmetic on the training pictures, or else on --pictures; where
-there are neither, only weights are int8. An older export makes way with --overwrite or after a yes on the terminal.
+of a classifier one file, model.onnx or model.pt2; config.json, the vocabulary, a README.md and, with ONNX,
+caption_onnx.py or classify_onnx.py and all it imports. Before the folder appears it is checked: every part against
+PyTorch at every cache length or batch, and the captions or labels of 100 pictures, from file to text, against ours.
+--int8 calibrates 8-bit arithmetic on the training pictures, or else on --pictures; where there are neither, only
+weights are int8. An older export makes way with --overwrite or after a yes on the terminal.
 Needs: pip install onnx onnxscript onnxruntime.
 """
 
@@ -61,12 +62,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def load_exportable(checkpoint: str) -> Exportable:
     """A captioner or a classifier, by what lies there. Raises UserError."""
-    # torch and transformers take seconds: after what can go wrong without them
     if task_of(checkpoint) == "classify":
+        # torch and transformers take seconds: after what can go wrong without them
         from publishing.export_classifier import load_exportable_classifier
 
         return load_exportable_classifier(checkpoint)
-    from publishing.export_captioner import load_exportable_captioner
+    from publishing.export_captioner import load_exportable_captioner  # as above
 
     return load_exportable_captioner(checkpoint)
 

@@ -23,7 +23,7 @@ from captioner.exported_parts import (
     Arrays,
     PartFunction,
     blank_pixels,
-    check_folder,
+    check_exported,
     largest,
     log_softmax,
     open_session,
@@ -68,7 +68,7 @@ def vocabulary_files(folder: Path) -> tuple[str, ...]:
 
 def read_vocabulary(folder: Path, config: dict) -> tuple["Tokenizer", list[int]]:
     """What turns ids into text, and the ids it must not see: a language model's knows itself which are special."""
-    from tokenizers import Tokenizer  # said to be missing in one line, by check_folder()
+    from tokenizers import Tokenizer  # said to be missing in one line, by check_exported()
 
     names = vocabulary_files(folder)
     if names == LANGUAGE_VOCABULARY:
@@ -139,7 +139,7 @@ class ExportedCaptioner:
 def open_onnx(folder: Path | str) -> ExportedCaptioner:
     """What export.py --format onnx wrote, on the CPU. Raises UserError."""
     folder = Path(folder)
-    check_folder(folder, ("config.json", *vocabulary_files(folder), *ONNX_PARTS), "caption", ["tokenizers"])
+    check_exported(folder, ("config.json", *vocabulary_files(folder), *ONNX_PARTS), "caption", ["tokenizers"])
     with opening(folder):
         eight_bit = read_config(folder).get("int8_arithmetic", [])
         sessions = [open_session(folder / name, Path(name).stem in eight_bit) for name in ONNX_PARTS]

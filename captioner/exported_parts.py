@@ -1,6 +1,6 @@
 """What all exports in use have in common, without PyTorch: their files, preprocessing, sessions of onnxruntime.
 
-    check_folder(folder, ["config.json", "model.onnx"], "classify")     # raises UserError
+    check_exported(folder, ["config.json", "model.onnx"], "classify")     # raises UserError
     session = open_session(folder / "model.onnx", eight_bit=False)
     logits, *_ = run_session(session, pixels_of(image, steps)[None])
 
@@ -46,7 +46,7 @@ def own_export(script: str, parts: Iterable[str]) -> Path:
     return folder
 
 
-def check_folder(folder: Path, needed: Sequence[str], verb: str, packages: Sequence[str] = ()) -> None:
+def check_exported(folder: Path, needed: Sequence[str], verb: str, packages: Sequence[str] = ()) -> None:
     """Raises UserError where a file of the folder, onnxruntime or a further package is missing."""
     if missing := [name for name in needed if not (folder / name).is_file()]:
         raise UserError(f"{folder} is no ONNX export: it lacks {', '.join(missing)}; make one with export.py")
@@ -69,7 +69,7 @@ def opening(folder: Path) -> Iterator[None]:
 
 def open_session(model: Path | bytes, eight_bit: bool) -> "InferenceSession":
     """A part on the CPU. Unless it was calibrated for 8-bit arithmetic, int8 weights become floats here, once."""
-    import onnxruntime  # said to be missing in one line, by check_folder()
+    import onnxruntime  # said to be missing in one line, by check_exported()
 
     options = onnxruntime.SessionOptions()
     threads = os.environ.get("OMP_NUM_THREADS", "")

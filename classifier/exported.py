@@ -19,7 +19,7 @@ from captioner.exported_parts import (
     PREPROCESSING,
     PartFunction,
     blank_pixels,
-    check_folder,
+    check_exported,
     largest,
     log_softmax,
     open_session,
@@ -63,7 +63,7 @@ class ExportedClassifier:
 def open_onnx_classifier(folder: Path | str) -> ExportedClassifier:
     """What export.py --format onnx wrote of a classifier, on the CPU. Raises UserError."""
     folder = Path(folder)
-    check_folder(folder, ["config.json", ONNX_MODEL], "classify")
+    check_exported(folder, ["config.json", ONNX_MODEL], "classify")
     with opening(folder):
         eight_bit = bool(json_of(folder / "config.json").get("int8_arithmetic"))
         network = partial(run_session, open_session(folder / ONNX_MODEL, eight_bit))

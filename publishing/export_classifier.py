@@ -118,7 +118,7 @@ def write_network(
     if model is None:
         write_program(part, folders["float32"] / CLASSIFIER_PROGRAM)
         return []
-    models, eight_bit = {"float32": model}, []
+    models, eight_bit = {"float32": model}, list[str]()
     if "int8" in folders:
         from publishing.int8_arithmetic import in_int8  # it needs onnx, which is not installed for everyone
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -210,7 +211,8 @@ def test_parts_calibrated_on_pictures_multiply_8_bit_numbers(made, tmp_path, mon
     models = {Path(name).stem: onnx.load(float32 / name) for name in ONNX_PARTS}
     for limit, expected in ((np.inf, ["encoder", "prefill", "step"]), (-1, ["prefill", "step"])):
         monkeypatch.setattr(int8_arithmetic, "MOVED", limit)
-        smaller, eight_bit = export_captioner.in_int8(models, float32, [*pixels])
+        use = partial(export_captioner.caption_greedily, float32)
+        smaller, eight_bit = int8_arithmetic.in_int8(models, [*pixels], use)
         assert eight_bit == expected and ("too far" in capsys.readouterr().out) == (limit < 0)
         folder = shutil.copytree(float32, tmp_path / str(limit))
         write_models(smaller, folder)
