@@ -43,6 +43,7 @@ from scoring.labels import score_labels
 from sources.classes.kind import Classes, classes_of
 from sources.pictures import Pictures, spread
 from sources.prepare import prepare, preparing
+from tasks.captioning_notes import say_long_warm_up
 from training.feature_cache import cached_features
 from training.labelled import LabelledLoader, LabelledPictures
 from training.mixing import mixing
@@ -205,7 +206,6 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
         else None
         for pictures in (train, val)
     ]
-    say_few_steps(settings, len(train))
     train_set = LabelledPictures(
         train,
         labels[0],
@@ -215,12 +215,14 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
         teacher=teacher.image_processor if teacher and live else None,
     )
     val_set = LabelledPictures(val, labels[1], len(classes), features=features[1])
+    loader = LabelledLoader(train_set, settings, shuffle=True, share=processes.share)
+    say_steps(settings, settings.NUM_EPOCHS * steps_per_epoch(loader, settings))
     return Classification(
         settings,
         device,
         dtype,
         classifier,
-        LabelledLoader(train_set, settings, shuffle=True, share=processes.share),
+        loader,
         LabelledLoader(val_set, settings, shuffle=False, share=processes.share),
         teacher,
         teach if settings.DISTILL_ALPHA else None,
@@ -273,14 +275,12 @@ def looks_along(settings: Settings) -> bool:
     return bool(changed or settings.DISTILL_FEATURES or not settings.DISTILL_CACHE)
 
 
-def say_few_steps(settings: Settings, pictures: int) -> None:
+def say_steps(settings: Settings, steps: int) -> None:
     """What a network from nothing learns in a short try is no fault of its own; what would do instead."""
-    steps = pictures / (settings.BATCH_SIZE * settings.GRADIENT_ACCUMULATION_STEPS)
-    if settings.ENCODER_MODEL_NAME in FROM_NOTHING and settings.NUM_EPOCHS * steps < FEW_STEPS:
-        print(
-            f"note         {settings.NUM_EPOCHS * steps:,.0f} steps are few for a network from nothing: "
-            f"--num-epochs {ceil(2 * FEW_STEPS / steps)} makes {2 * FEW_STEPS:,} of them"
-        )
+    say_long_warm_up(settings, steps)
+    if settings.ENCODER_MODEL_NAME in FROM_NOTHING and steps < FEW_STEPS:
+        epochs = ceil(2 * FEW_STEPS / (steps / settings.NUM_EPOCHS))
+        print(f"note         {steps:,} steps are few for a network from nothing: try --num-epochs {epochs}")
 
 
 def print_classifier(classifier: Classifier, settings: Settings) -> None:
