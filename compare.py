@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from basics.errors import UserError, run_script
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place
-from scoring.comparison_groups import Group, task_of_groups, read_groups, read_teachers
+from scoring.comparison_groups import Group, read_groups, read_teachers, task_of_groups
 from scoring.request import add_flags, read_request
 from sources.images import load_image
 

@@ -23,7 +23,7 @@ from basics.settings import constants
 from basics.text import json_text
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place, fetched, newest_best, task_of
-from scoring.comparison_groups import task_of_groups, read_groups
+from scoring.comparison_groups import read_groups, task_of_groups
 from scoring.request import Request, add_flags, read_request
 from sources.pictures import split_pictures
 

@@ -163,6 +163,12 @@ def classification_problems(settings: Values) -> list[str]:
         problems.append("FINETUNE_FROM is for captioners: name a classifier to start from as ENCODER_MODEL_NAME")
     if mixed and settings.CACHE_FEATURES:
         problems.append("MIXUP_ALPHA and CUTMIX_ALPHA mix pictures: CACHE_FEATURES must be false with them")
+    looks_along = settings.AUGMENT or settings.DISTILL_FEATURES or not settings.DISTILL_CACHE
+    if settings.CACHE_FEATURES and settings.DISTILL == "teacher" and looks_along:
+        problems.append(
+            "CACHE_FEATURES shows a teacher no pictures: with it AUGMENT must be false, DISTILL_CACHE true, "
+            "DISTILL_FEATURES none"
+        )
     if mixed and settings.DISTILL and settings.DISTILL_LOSS == "decoupled":
         problems.append('DISTILL_LOSS "decoupled" needs pictures of one class: MIXUP_ALPHA and CUTMIX_ALPHA must be 0')
     return problems

@@ -8,6 +8,8 @@
     python -m benchmarks.scale_out  --raw-dir FLICKR8K --encoder FOLDER     # several processes, shards, resuming
     python -m benchmarks.distillation --raw-dir FLICKR8K --encoder FOLDER --teacher TEACHER     # what a teacher gives
     python -m benchmarks.git_teacher  --data-dir DATA --encoder FOLDER --output FOLDER          # makes a teacher
+    python -m benchmarks.classification --raw-dir CIFAR10 --strong CNN --other VIT --out FOLDER # what teachers give
+    python -m benchmarks.classifying  --raw-dir CIFAR10                     # classifiers beside Trainer
 
 What was measured stands in BENCHMARKS.md and RESULTS.md.
 """

@@ -25,7 +25,7 @@ from statistics import mean, median
 from basics.errors import UserError, run_script
 from basics.timing import number
 from benchmarks.side_by_side import ROOT, command, make_parser, markdown, report
-from scoring.bootstrap import Resampled
+from compare import export_to_onnx
 from scoring.comparison_groups import read_groups
 from scoring.label_comparison import GroupOutcome, score_changes
 from scoring.label_comparison_report import difference, latency_percentiles, mean_and_range, show_label_comparison
@@ -94,7 +94,6 @@ ALONE = {"DISTILL": "none"}
 TAUGHT_BY = {"cnn": ("weak", "strong", "other"), "vit": ("strong", "other")}
 KIN = {"weak": "cnn", "strong": "cnn", "other": "vit"}  # whose architecture a teacher has
 AT_ONCE = 2  # runs, where there are as many cores
-FORM = "PyTorch float32"
 
 
 @dataclass(frozen=True)
@@ -196,37 +195,31 @@ def ranks(outcomes: dict[str, GroupOutcome], rows: list[list[str]]) -> str:
     for worse, better in zip(rows, rows[1:]):
         student = better[0]
         a, b = (outcomes[f"{student}-{row[1]}"].scores for row in (worse, better))
-        lines.append(f"{student:<12} of {better[1]} minus of {worse[1]}: {change_in_words(a, b)}")
+        change = difference(score_changes(a, b)[TOP_1])
+        lines.append(f"{student:<12} of {better[1]} minus of {worse[1]}: {change}")
     return "\n".join(lines)
 
 
-def change_in_words(a: Resampled, b: Resampled) -> str:
-    return difference(score_changes(a, b)[TOP_1])
-
-
 def gained(outcomes: dict[str, GroupOutcome], costs: list[dict]) -> list[list[str]]:
-    """A row for each student with a teacher: how many times faster, smaller, and what that costs in top-1."""
-    by_group, rows = {row["group"]: row for row in costs if row["form"] == FORM}, []
-    for student, teachers in TAUGHT_BY.items():
-        for teacher in teachers:
-            name = f"{student}-{teacher}"
-            if name not in outcomes or teacher not in outcomes:
-                continue
-            small, large = by_group[name], by_group[teacher]
-            rows.append(
-                [
-                    student,
-                    teacher,
-                    f"{top(outcomes[name]) - top(outcomes[teacher]):+.4f}",
-                    times(large["parameters"], small["parameters"]),
-                    times(large["weights_bytes"], small["weights_bytes"]),
-                    times(large["flops"], small["flops"]),
-                    times(latency_percentiles(large)[0], latency_percentiles(small)[0]),
-                    times(median(small["pictures_per_second"]), median(large["pictures_per_second"])),
-                    times(large["peak_memory_bytes"], small["peak_memory_bytes"]),
-                ]
-            )
+    """A row for each student with a teacher in each form: the teacher's costs as a multiple of the student's."""
+    rows = []
+    for large in costs:
+        for small in (row for row in costs if row["form"] == large["form"]):
+            student, _, teacher = small["group"].partition("-")
+            if teacher == large["group"]:
+                lost = f"{top(outcomes[small['group']]) - top(outcomes[teacher]):+.4f}"
+                rows.append([student, teacher, large["form"], lost, *multiples(large, small)])
     return rows
+
+
+def multiples(large: dict, small: dict) -> list[str]:
+    """Of parameters, disk, arithmetic, latency, speed, memory."""
+    return [
+        *(times(large[name], small[name]) for name in ("parameters", "weights_bytes", "flops")),
+        times(latency_percentiles(large)[0], latency_percentiles(small)[0]),
+        times(median(small["pictures_per_second"]), median(large["pictures_per_second"])),
+        times(large["peak_memory_bytes"], small["peak_memory_bytes"]),
+    ]
 
 
 def times(a: float | None, b: float | None) -> str:
@@ -236,21 +229,27 @@ def times(a: float | None, b: float | None) -> str:
 def answers_to_questions(outcomes: dict[str, GroupOutcome], costs: list[dict]) -> str:
     """What the runs that are there say of the three questions."""
     rows = {student: teaching(outcomes, student) for student in STUDENTS if f"{student}-alone" in outcomes}
+    head = ["student", "teacher", "architecture", "teacher's top-1", "its top-1", "gain over alone", "seeds better"]
+    learned = markdown(head, [row for each in rows.values() for row in each])
+    order = "\n".join(filter(None, (ranks(outcomes, each) for each in rows.values())))
     head = [
         "student",
         "teacher",
-        "architecture",
-        "teacher's top-1",
-        "student's top-1",
-        "gain over alone",
-        "seeds better",
+        "form",
+        "top-1",
+        "parameters",
+        "disk",
+        "arithmetic",
+        "latency",
+        "pictures/s",
+        "memory",
     ]
-    learned = markdown(head, [row for each in rows.values() for row in each])
-    order = "\n".join(filter(None, (ranks(outcomes, each) for each in rows.values())))
-    head = ["student", "teacher", "top-1", "parameters", "disk", "arithmetic", "latency", "pictures/s", "memory"]
     return (
-        f"(1) A better teacher, a better student?  (2) Across architectures?\n\n{learned}\n\n{order}\n\n"
-        f"(3) What is gained in speed and memory: the teacher's as a multiple of the student's, {FORM}\n\n"
+        f"(1) A better teacher, a better student?  (2) Across architectures?\n\n{learned}\n\n{order}\n"
+        "gain         of the mean over seeds, with its 95% interval over pictures; seeds better: than alone"
+        "\n\n"
+        "(3) What is gained in speed and memory: how many times as much the teacher takes, and what is lost in top-1"
+        "\n\n"
         f"{markdown(head, gained(outcomes, costs))}"
     )
 
@@ -264,6 +263,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="weak, cnn-alone, vit-strong ...; default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="of the students")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="what is scored")
+    parser.add_argument("--onnx", action="store_true", help="measure exports to ONNX too")
     parser.add_argument("--flags", nargs="...", default=[], help="what follows goes to train.py, for all runs alike")
     return parser.parse_args(argv)
 
@@ -292,7 +292,8 @@ def main(argv: list[str]) -> None:
     groups = read_groups(texts)
     held = {each.name: str(best[each.name.partition("-")[2]]) for each in groups if each.name.partition("-")[2] in best}
     request = Request(split=arguments.split, num_samples=0, output=str(out / f"{arguments.split}.json"), device="cpu")
-    comparison, costs = show_label_comparison(groups, held, request, str(out / f"{arguments.split}.png"))
+    plot, export = str(out / f"{arguments.split}.png"), export_to_onnx if arguments.onnx else None
+    comparison, costs = show_label_comparison(groups, held, request, plot, export)
     outcomes = {each.name: each for each in comparison.outcomes}
     rows = [{"group": name, "top-1": each.of_seeds(TOP_1)} for name, each in outcomes.items()]
     print()

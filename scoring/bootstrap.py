@@ -57,7 +57,7 @@ def difference_intervals(a: Resampled, b: Resampled) -> dict[str, tuple[float, f
     """
     weights = bootstrap(a.num_images, SEED)
     first, second = a.resampled(weights), b.resampled(weights)
-    return percentiles({name: second[name] - first[name] for name in first})
+    return percentiles({name: second[name] - first[name] for name in first if name in second})
 
 
 def format_table(table: dict[str, dict[str, float]]) -> list[str]:

@@ -1,7 +1,7 @@
 """The confusion matrix of a classifier as a picture.
 
-    plot_confusion(run_dir / "confusion.png", evaluation)
-    figure = draw_confusion(evaluation)         # for a notebook
+plot_confusion(run_dir / "confusion.png", evaluation)
+figure = draw_confusion(evaluation)         # for a notebook
 """
 
 import io

@@ -39,7 +39,8 @@ class MeanOfSeeds(Resampled):
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         rows = [member.resampled(weights) for member in self.members]
-        return {name: np.mean([row[name] for row in rows], axis=0) for name in rows[0]}
+        shared = [name for name in rows[0] if all(name in row for row in rows)]  # few classes have no top-5
+        return {name: np.mean([row[name] for row in rows], axis=0) for name in shared}
 
 
 @dataclass

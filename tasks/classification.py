@@ -6,6 +6,7 @@ task = build_classification(settings, resumed, processes)       # pictures, clas
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from basics.devices import autocast, pick_device, pick_precision
 from basics.errors import UserError
 from basics.files import write_atomically
+from basics.setting_rules import FROM_NOTHING
 from basics.settings import Settings
 from basics.text import json_text
 from classifier.folder import (
@@ -52,6 +54,7 @@ from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
 
 BATCH = 64  # pictures classified at once, beside training
+FEW_STEPS = 500  # of an optimizer; the drawn shapes take a thousand
 
 
 @dataclass
@@ -202,6 +205,7 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
         else None
         for pictures in (train, val)
     ]
+    say_few_steps(settings, len(train))
     train_set = LabelledPictures(
         train,
         labels[0],
@@ -267,6 +271,16 @@ def looks_along(settings: Settings) -> bool:
     """Whether the teacher must see each batch: what it says of whole pictures would be of others than are shown."""
     changed = settings.AUGMENT or settings.MIXUP_ALPHA or settings.CUTMIX_ALPHA
     return bool(changed or settings.DISTILL_FEATURES or not settings.DISTILL_CACHE)
+
+
+def say_few_steps(settings: Settings, pictures: int) -> None:
+    """What a network from nothing learns in a short try is no fault of its own; what would do instead."""
+    steps = pictures / (settings.BATCH_SIZE * settings.GRADIENT_ACCUMULATION_STEPS)
+    if settings.ENCODER_MODEL_NAME in FROM_NOTHING and settings.NUM_EPOCHS * steps < FEW_STEPS:
+        print(
+            f"note         {settings.NUM_EPOCHS * steps:,.0f} steps are few for a network from nothing: "
+            f"--num-epochs {ceil(2 * FEW_STEPS / steps)} makes {2 * FEW_STEPS:,} of them"
+        )
 
 
 def print_classifier(classifier: Classifier, settings: Settings) -> None:

@@ -106,6 +106,16 @@ def test_a_teacher_that_looks_along_says_what_it_was_asked_once(folder):
         ({**TAUGHT, "TEACHER_MODEL_NAME": "vit"}, "it is an encoder, expected a classifier"),
         ({**TAUGHT, "DISTILL_FEATURES": "encoder.nothing=encoder.vit"}, "has no module 'encoder.nothing'"),
         ({"MIXUP_ALPHA": 0.2, "DISTILL": "momentum", "EMA_DECAY": 0.9, "DISTILL_LOSS": "decoupled"}, "of one class"),
+        (
+            {
+                **TAUGHT,
+                "ENCODER_MODEL_NAME": "vit",
+                "ENCODER_TRAINABLE": "none",
+                "CACHE_FEATURES": True,
+                "AUGMENT": True,
+            },
+            "no pictures",
+        ),
         ({"ENCODER_MODEL_NAME": "vit", "ENCODER_IMAGE_SIZE": 48}, "ENCODER_IMAGE_SIZE that it takes"),
     ],
 )

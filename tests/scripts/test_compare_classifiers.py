@@ -91,6 +91,14 @@ def test_a_difference_of_groups_is_paired_and_that_of_the_mean_of_their_seeds():
     assert score_changes(both, both)["NLL"] == {"difference": 0, "low": 0, "high": 0}
 
 
+def test_scores_that_not_all_have_are_left_out():
+    few = evaluated([[0.8, 0.2], [0.1, 0.9]], ["a", "b"], ["a", "b"]).scores
+    many = evaluated([[0.5] + [0.1] * 5, [0.1, 0.5] + [0.1] * 4], ["a", "b"], [*"abcdef"]).scores
+    assert "top-5" in many.mean and "top-5" not in MeanOfSeeds([many, few]).mean
+    assert score_changes(MeanOfSeeds([few]), MeanOfSeeds([many])).keys() == few.mean.keys()
+    assert score_changes(MeanOfSeeds([many]), MeanOfSeeds([few])).keys() == few.mean.keys()
+
+
 def test_answers_agree_by_name_whatever_the_order_of_the_classes():
     rows, labels = [[0.8, 0.2], [0.1, 0.9]], ["a", "b"]
     turned = [row[::-1] for row in rows]
