@@ -103,7 +103,7 @@ def export_classifier(
         write_classifier_description(folder, {**config, "weights": name, **arithmetic}, file, pixels)
         if form == "onnx":
             copy_code(folder, ExportableClassifier.script)
-    return levels, [check_classifier(network, pixels, form, name, folder) for name, folder in folders.items()]
+    return levels, [check_classifier(classifier, pixels, form, name, folder) for name, folder in folders.items()]
 
 
 def write_network(
@@ -134,12 +134,12 @@ def run_network(parts: dict[str, PartFunction], pixels: np.ndarray) -> Arrays:
 
 
 def check_classifier(
-    network: nn.Module, pixels: Tensor, form: str, weights: str, folder: Path
+    classifier: Classifier, pixels: Tensor, form: str, weights: str, folder: Path
 ) -> Export[ExportedClassifier]:
     """The folder opened, and how far its logits are from PyTorch: for float32 no further than TOLERANCE."""
     say_phase("checking", f"{weights}, against PyTorch, one picture and several")
     exported = open_onnx_classifier(folder) if form == "onnx" else open_classifier_program(folder)
-    difference = logits_difference(network, exported, pixels)
+    difference = logits_difference(classifier, exported, pixels)
     if weights == "float32" and not difference <= TOLERANCE:
         raise UserError(f"the export differs from PyTorch by {difference:.1e}, at most {TOLERANCE:.0e} is allowed")
     return Export(weights, folder, exported, {NAME: difference})

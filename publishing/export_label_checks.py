@@ -1,6 +1,6 @@
 """What an exported classifier is held against: PyTorch's logits and answers. For export.py.
 
-    logits_difference(network, exported, pixels)            # 1.2e-6
+    logits_difference(classifier, exported, pixels)            # 1.2e-6
     for line in compare_answers(classifier, exports, pictures): print(line)
 
 B pictures, C classes.
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from basics.progress_bar import progress_bar
 from classifier.exported import ExportedClassifier
@@ -24,12 +23,11 @@ from sources.pictures import Pictures
 from sources.shards.picture import Picture
 
 
-@torch.no_grad()
-def logits_difference(network: nn.Module, exported: ExportedClassifier, pixels: Tensor) -> float:
+def logits_difference(classifier: Classifier, exported: ExportedClassifier, pixels: Tensor) -> float:
     """The largest difference to PyTorch, as a part of the largest logit where that is above 1; one picture, several."""
     worst = 0.0
     for batch in (pixels[:1], pixels[:2], pixels):
-        expected, found = network(batch), exported.logits(batch.numpy())
+        expected, found = classifier.logits(batch), exported.logits(batch.numpy())
         difference = np.abs(expected.numpy() - found).max() / max(1.0, float(expected.abs().max()))
         worst = float(np.maximum(worst, difference))  # NaN stays NaN
     return worst
