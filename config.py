@@ -108,9 +108,7 @@ DISTILL_CAPTIONS = 0.0  # share of training captions replaced by the teacher's b
 DISTILL_BEAMS = 5  # beams of those; the one with the highest CIDEr-D against the references is taken
 DISTILL_LOSS = "kl"  # TASK classify: "kl", "decoupled" (Zhao et al. 2022), or "hard": the teacher's labels (DeiT)
 DISTILL_BETA = 8.0  # "decoupled": weight of how the classes that are wrong compare, 0 or more
-DISTILL_STANDARDIZE = (
-    False  # TASK classify: logits of both with mean 0 and deviation 1 (Sun et al. 2024), before the KL
-)
+DISTILL_STANDARDIZE = False  # TASK classify: the KL of logits with mean 0 and deviation 1 (Sun et al. 2024)
 DISTILL_FEATURES = None  # "ours=theirs": modules whose outputs are pulled together, on the crops
 DISTILL_FEATURE_WEIGHT = 1.0  # weight of that loss, > 0
 
