@@ -27,11 +27,12 @@ from basics.errors import UserError, reason_of
 from basics.files import atomic_folder, recover_folder, write_atomically
 from basics.hub_files import download
 from basics.settings import Settings, constants, up_to_date
-from basics.stored import COUNT, check, json_of
+from basics.stored import COUNT, Each, check, json_of
 from captioner.checksums import check_checksums, write_checksums
 from captioner.flags import BATCH
 from captioner.folder import Picture
 from captioner.places import on_this_machine
+from networks.attention import measure_attention
 from networks.classifier import ImageClassifier, describe_classifier, from_network, read_classifier
 from networks.classifiers import load_network
 from networks.encoder import ImageProcessor, example_pixels, prepare_pixels
@@ -40,7 +41,7 @@ from networks.rebuild import check_described, rebuild
 from sources.images import load_image
 
 TRAINING = "training.json"
-CONFIG = {"task": str, "head": str, "settings": dict, "epoch": COUNT}
+CONFIG = {"task": str, "head": str, "settings": dict, "epoch": COUNT, "attention?": Each(str)}
 Label = tuple[str, float]  # a class and its probability
 
 
@@ -65,6 +66,7 @@ class Classifier:
     def make_fast(self, precision: torch.dtype) -> None:
         """For answers and nothing else from now on, under autocast of that precision where it is not float32."""
         pixels = example_pixels(self.image_processor).to(self.device)
+        self.model.encoder.attention = measure_attention(self.model.encoder, pixels, precision)
         make_fast(self.model, precision, lambda: self.model(pixels))
 
     @torch.inference_mode()
@@ -116,7 +118,8 @@ def save_classifier(classifier: Classifier, folder: Path, epoch: int, extra_file
         weights = {name: tensor.contiguous() for name, tensor in classifier.model.network_weights().items()}
         save_file(weights, fresh / "model.safetensors", metadata={"format": "pt"})
         texts = describe_classifier(classifier.model, classifier.image_processor)
-        texts[TRAINING] = json.dumps({**classifier.config, "epoch": epoch}, indent=2)
+        config = classifier.config | {"epoch": epoch, "attention": classifier.model.encoder.attention}
+        texts[TRAINING] = json.dumps(config, indent=2)
         for name, text in (texts | extra_files).items():
             write_atomically(fresh / name, text)
         write_checksums(fresh, leave_out=set(extra_files))
@@ -170,13 +173,15 @@ def rebuilt(path: Path, files: dict[str, str], config: dict[str, Any], weights: 
             raise ValueError(f"it gives {list(logits.shape)} numbers for {len(classes)} classes")
     except Exception as error:  # a wrong description fails in as many ways as there are models
         raise UserError(f"{path} is damaged: its weights do not fit its config.json ({reason_of(error)})") from error
+    model.encoder.attention = config.get("attention", {})
     return Classifier(model, classes, image_processor, config)
 
 
 def classifier_parts(classifier: Classifier) -> dict[str, Any]:
     """What a checkpoint holds of it beside the weights."""
     files = describe_classifier(classifier.model, classifier.image_processor)
-    return {"classifier": {"files": files, "head": classifier.model.head_name}}
+    described = {"files": files, "head": classifier.model.head_name}
+    return {"classifier": described, "attention": classifier.model.encoder.attention}
 
 
 def classifier_from_checkpoint(checkpoint: dict[str, Any], path: Path) -> Classifier:
@@ -185,6 +190,7 @@ def classifier_from_checkpoint(checkpoint: dict[str, Any], path: Path) -> Classi
         raise UserError(f"{path} is a checkpoint, but of no classifier")
     described = checkpoint["classifier"]
     config = training_config(described["head"], checkpoint["config"], checkpoint["epoch"])
+    config["attention"] = checkpoint.get("attention", {})
     return rebuilt(path, described["files"], config, classifier_weights(checkpoint))
 
 

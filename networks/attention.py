@@ -14,18 +14,20 @@ from torch import Tensor
 
 from basics.devices import autocast
 from basics.timing import processor
-from networks.encoder import FUSED, PLAIN, VisionEncoder
+from networks.encoder import FUSED, PLAIN, Encoder
 
 WORTH = 0.95  # of PLAIN's time, which FUSED must not take to be chosen
+LARGE = 224 * 224  # pixels that are looked at together
 ROUNDS = 3  # whose fastest counts; the first is slow
 
 
 @torch.no_grad()
-def measure_attention(encoder: VisionEncoder, pixels: Tensor, dtype: torch.dtype) -> dict[str, str]:
-    """A VisionEncoder's, by processor: what is known already, and what is found of this one where there is a choice."""
+def measure_attention(encoder: Encoder, pixels: Tensor, dtype: torch.dtype) -> dict[str, str]:
+    """An encoder's, by processor: what is known already, and what is found of this one where there is a choice."""
     known = encoder.attention
     if not encoder.fused or processor() in known or pixels.device.type != "cpu" or dtype == torch.float32:
         return known
+    pixels = pixels.repeat(max(1, LARGE // pixels[0, 0].numel()), 1, 1, 1)  # many where they are small, as in batches
     was_training, seconds = encoder.training, {}
     encoder.eval()  # without dropout, whose random numbers are the run's
     for name in (PLAIN, FUSED):
@@ -36,7 +38,7 @@ def measure_attention(encoder: VisionEncoder, pixels: Tensor, dtype: torch.dtype
     return {**known, processor(): FUSED if seconds[FUSED] < WORTH * seconds[PLAIN] else PLAIN}
 
 
-def seconds_of(encoder: VisionEncoder, pixels: Tensor, dtype: torch.dtype) -> float:
+def seconds_of(encoder: Encoder, pixels: Tensor, dtype: torch.dtype) -> float:
     started = time.perf_counter()
     with autocast(pixels.device, dtype):
         encoder(pixels)

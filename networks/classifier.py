@@ -21,6 +21,16 @@ from networks.encoder import Encoder, ImageProcessor, config_of, describe_model,
 from networks.hooks import ActivationHooks
 from networks.parameters import ParameterGroup, TrainableModel, blocks_of, merged, parameter_groups, train_last_blocks
 
+INSIDE = "encoder.backbone."  # what the network's own names stand after
+
+
+class PooledEncoder(Encoder):
+    """A network that has lost its head: one token a picture (B, 1, E), which the head would read."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.run_backbone(images).logits
+        return pooled.flatten(1)[:, None]
+
 
 class ImageClassifier(TrainableModel):
     """A classifier of transformers, cut before its last layer: `encoder` gives what `head` reads."""
@@ -34,7 +44,7 @@ class ImageClassifier(TrainableModel):
             raise ValueError(f"{head} is a {type(last).__name__}, expected the linear layer that gives logits")
         self.head = last
         network.set_submodule(head, nn.Identity())
-        self.encoder = network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # its to() loses self
+        self.encoder = PooledEncoder(network)
         self.training_only = nn.ModuleDict()  # what a loss trains beside the classifier; never saved as a part of it
 
     @property
@@ -43,7 +53,7 @@ class ImageClassifier(TrainableModel):
 
     def features(self, images: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> (B, E)."""
-        return pooled(self.encoder, images)
+        return self.encoder(images)[:, 0]
 
     def forward(self, images: Tensor) -> Tensor:
         """Pixels, or what features() made of them -> logits (B, C)."""
@@ -71,26 +81,9 @@ class ImageClassifier(TrainableModel):
         return to_network(self.state_dict(), self.head_name)
 
 
-class PooledEncoder(Encoder):
-    """A classifier's encoder as feature caches take one: pixels (B, 3, H, W) -> one token a picture (B, 1, E)."""
-
-    def __init__(self, network: PreTrainedModel):
-        super().__init__()
-        self.backbone = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return pooled(self.backbone, images)[:, None]
-
-
-def pooled(network: PreTrainedModel, images: Tensor) -> Tensor:
-    """What the head of a network that has lost it would read, (B, E)."""
-    found: Tensor = network(pixel_values=images.contiguous(memory_format=torch.channels_last)).logits
-    return found.flatten(1)
-
-
 def to_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
     """Names of an ImageClassifier -> those of its network; without what only its training needed."""
-    renamed = {name.removeprefix("encoder."): t for name, t in weights.items() if name.startswith("encoder.")}
+    renamed = {name.removeprefix(INSIDE): t for name, t in weights.items() if name.startswith(INSIDE)}
     return renamed | {
         f"{head}.{part}": weights[f"head.{part}"] for part in ("weight", "bias") if f"head.{part}" in weights
     }
@@ -99,7 +92,7 @@ def to_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
 def from_network(weights: dict[str, Tensor], head: str) -> dict[str, Tensor]:
     """Names of a network -> those of the ImageClassifier made of it."""
     of_head = {f"{head}.{part}": f"head.{part}" for part in ("weight", "bias")}
-    return {of_head.get(name, f"encoder.{name}"): tensor for name, tensor in weights.items()}
+    return {of_head.get(name, INSIDE + name): tensor for name, tensor in weights.items()}
 
 
 @torch.no_grad()
@@ -132,7 +125,7 @@ def labels_of(classes: list[str]) -> dict[str, object]:
 
 def describe_classifier(model: ImageClassifier, image_processor: ImageProcessor) -> dict[str, str]:
     """File name -> JSON text of the network's architecture, its classes and preprocessing, as transformers reads it."""
-    config = copy.deepcopy(model.encoder.config)
+    config = copy.deepcopy(model.encoder.backbone.config)
     config.architectures = [model.network_type]
     return describe_model(config, image_processor)
 

@@ -62,12 +62,30 @@ class Encoder(nn.Module):
 
     backbone: PreTrainedModel
 
+    def __init__(self, backbone: PreTrainedModel):
+        super().__init__()
+        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # its to() loses self
+        self.attention: dict[str, str] = {}  # of CPUs in 16 bits, by processor (networks/attention.py)
+        self.fused = getattr(backbone.config, "_attn_implementation", None) == "sdpa" and can_choose_attention(backbone)
+
+    def run_backbone(self, images: Tensor) -> Any:
+        """What the model gives for pictures (U, 3, H, W), with the attention that suits them."""
+        self.choose_attention(images)
+        # convolutions in bf16 are twice as fast so
+        return self.backbone(pixel_values=images.contiguous(memory_format=torch.channels_last))
+
+    def choose_attention(self, images: Tensor) -> None:
+        """On a CPU in 16 bits transformers' plain attention may be faster than PyTorch's fused one."""
+        half = torch.is_autocast_enabled("cpu") or images.dtype in (torch.bfloat16, torch.float16)
+        wanted = attention_here(self.attention) if half and images.device.type == "cpu" else FUSED
+        if self.fused and self.backbone.config._attn_implementation != wanted:
+            self.backbone.set_attn_implementation(wanted)
+
 
 class VisionEncoder(Encoder):
     """A vision model that returns only its last image tokens."""
 
     def __init__(self, backbone: PreTrainedModel):
-        super().__init__()
         backbone = getattr(backbone, "vision_model", backbone)  # CLIP and SigLIP carry a text tower beside it
         for name in UNUSED_PARTS:
             part = getattr(backbone, name, None)
@@ -77,26 +95,15 @@ class VisionEncoder(Encoder):
                     backbone.use_head = False
         if hasattr(backbone.config, "do_pooling"):
             backbone.config.do_pooling = False  # the timm wrapper would pool the tokens for nothing
-        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # its to() loses self
-        self.attention: dict[str, str] = {}  # of CPUs in 16 bits, by processor (networks/attention.py)
-        self.fused = getattr(backbone.config, "_attn_implementation", None) == "sdpa" and can_choose_attention(backbone)
+        super().__init__(backbone)
 
     def forward(self, images: Tensor) -> Tensor:
-        self.choose_attention(images)
-        images = images.contiguous(memory_format=torch.channels_last)  # convolutions in bf16 are twice as fast so
-        features = self.backbone(pixel_values=images).last_hidden_state
+        features = self.run_backbone(images).last_hidden_state
         if features.ndim == 3:
             return features  # (U, S, E)
         if features.shape[1] == self.feature_width:
             return features.flatten(2).transpose(1, 2)  # (U, E, h, w) -> (U, S, E)
         return features.flatten(1, 2)  # (U, h, w, E), as Swin in timm has it -> (U, S, E)
-
-    def choose_attention(self, images: Tensor) -> None:
-        """On a CPU in 16 bits transformers' plain attention may be faster than PyTorch's fused one."""
-        half = torch.is_autocast_enabled("cpu") or images.dtype in (torch.bfloat16, torch.float16)
-        wanted = attention_here(self.attention) if half and images.device.type == "cpu" else FUSED
-        if self.fused and self.backbone.config._attn_implementation != wanted:
-            self.backbone.set_attn_implementation(wanted)
 
     @property
     def feature_width(self) -> int:

@@ -66,7 +66,7 @@ def classifier_card(
     if results:
         rows.append(f"| signature of the scores | `{results['signature'].replace('|', ' ')}` |")
     encoder, classes = settings.ENCODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1], classifier.classes
-    ours = classifier.model.encoder.config.model_type == SmallResNetConfig.model_type
+    ours = classifier.model.encoder.backbone.config.model_type == SmallResNetConfig.model_type
     return CARD.format(
         library="pytorch" if ours else "transformers",
         dataset=settings.DATASET,

@@ -69,7 +69,8 @@ class ClassifierPart(nn.Module):
 
     def __init__(self, model: ImageClassifier):
         super().__init__()
-        self.encoder = copy.deepcopy(model.encoder).to(memory_format=torch.contiguous_format)
+        self.encoder = copy.deepcopy(model.encoder.backbone)
+        self.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-arg]  # its to() loses self
         self.head = model.head
 
     def forward(self, pixels: Tensor) -> Tensor:

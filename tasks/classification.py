@@ -32,7 +32,7 @@ from distillation.label_teacher import LabelTeacher, LabelTeaching
 from distillation.labels import LabelDistillLoss, LabelFeatureLoss, LabelMomentumLoss, Teach, add_label_feature_loss
 from losses.criterion import Criterion
 from losses.labels import LabelLoss
-from networks.classifier import ImageClassifier, PooledEncoder
+from networks.classifier import ImageClassifier
 from networks.classifiers import build_classifier
 from networks.parameters import count_parameters
 from publishing.classifier_card import classifier_card
@@ -50,7 +50,7 @@ from training.mixing import mixing
 from training.optimizer import learning_rate_factor, warmup_steps
 from training.processes import Processes, main_first
 from training.reporting import print_device
-from training.resume import Resumed
+from training.resume import Resumed, settle_attention
 from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
 
@@ -193,6 +193,7 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
     model, image_processor = classifier.model.to(device), classifier.image_processor
     print_classifier(classifier, settings)
     print_device(device, dtype)
+    settle_attention(model.encoder, image_processor, dtype, resumed, processes)
     teacher = label_teacher(settings, classes, device, dtype)
     if teacher and settings.DISTILL_FEATURES:
         add_label_feature_loss(model, image_processor, teacher, settings)
@@ -201,7 +202,7 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
     live = looks_along(settings)
     teach, findings = ask(teacher, train, val, labels[1], settings, processes) if teacher else (None, {})
     features = [
-        cached_features(PooledEncoder(model.encoder), pictures, settings, device, dtype, processes)
+        cached_features(model.encoder, pictures, settings, device, dtype, processes)
         if settings.CACHE_FEATURES
         else None
         for pictures in (train, val)

@@ -24,7 +24,7 @@ from captioner.folder import captioner_weights, description_in
 from captioner.rebuilt import check_description
 from classifier.folder import check_checkpoint
 from networks.attention import measure_attention
-from networks.encoder import ImageProcessor, VisionEncoder, example_pixels
+from networks.encoder import Encoder, ImageProcessor, example_pixels
 from training.processes import Processes
 
 IN_THE_MIDDLE = ("BATCH_SIZE", "GROUP_CAPTIONS", "SEED", "GRADIENT_ACCUMULATION_STEPS")  # decide what a position means
@@ -169,11 +169,7 @@ def keep_architecture(settings: Settings, old: dict, names: tuple[str, ...] = AR
 
 
 def settle_attention(
-    encoder: VisionEncoder,
-    image_processor: ImageProcessor,
-    dtype: torch.dtype,
-    resumed: Resumed | None,
-    processes: Processes,
+    encoder: Encoder, image_processor: ImageProcessor, dtype: torch.dtype, resumed: Resumed | None, processes: Processes
 ) -> None:
     """A run computes as it did before; a new one in all processes with what the first has measured."""
     if resumed:

@@ -63,7 +63,9 @@ def test_a_head_is_kept_for_the_same_classes_alone(tmp_path):
     more, _ = build_classifier(settings, [*CLASSES, "more"])
     assert torch.equal(same.head.weight, model.head.weight) and more.head.weight.shape == (4, 32)
     assert not torch.equal(turned.head.weight, model.head.weight)
-    assert torch.equal(turned.encoder.state_dict()["vit.layernorm.weight"], model.encoder.vit.layernorm.weight)
+    assert torch.equal(
+        turned.network_weights()["vit.layernorm.weight"], model.network_weights()["vit.layernorm.weight"]
+    )
 
 
 def test_what_is_no_classifier_is_refused_in_one_line(tmp_path):
@@ -74,4 +76,4 @@ def test_what_is_no_classifier_is_refused_in_one_line(tmp_path):
         made(ENCODER_MODEL_NAME=str(tmp_path))
     model, _ = made(ENCODER_MODEL_NAME="scratch", **SMALL)
     with pytest.raises(UserError, match="ENCODER_IMAGE_SIZE that it takes"):
-        find_head(model.encoder, torch.zeros(1, 3, 48, 48))
+        find_head(model.encoder.backbone, torch.zeros(1, 3, 48, 48))

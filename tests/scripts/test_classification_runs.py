@@ -68,7 +68,12 @@ AUGMENTED = {"AUGMENT": True, "RANDAUGMENT_OPS": 1, "RANDOM_ERASING": 0.5}
     [
         {"EMA_DECAY": 0.9, "DISTILL": "momentum", **AUGMENTED, "MIXUP_ALPHA": 0.2, "CUTMIX_ALPHA": 1.0},
         {**TAUGHT, "PRECISION": "bf16", "ENCODER_MODEL_NAME": "scratch-cnn", "DISTILL_LOSS": "decoupled"},
-        {**TAUGHT, **AUGMENTED, "DISTILL_STANDARDIZE": True, "DISTILL_FEATURES": "encoder.vit.layers.0=encoder.vit"},
+        {
+            **TAUGHT,
+            **AUGMENTED,
+            "DISTILL_STANDARDIZE": True,
+            "DISTILL_FEATURES": "encoder.backbone.vit.layers.0=encoder.backbone.vit",
+        },
         {"ENCODER_MODEL_NAME": "vit", "ENCODER_TRAINABLE": "none", "CACHE_FEATURES": True, "AUGMENT": True},
     ],
 )
@@ -104,7 +109,7 @@ def test_a_teacher_that_looks_along_says_what_it_was_asked_once(folder):
         ({"SCST_EPOCHS": 1, "BEST_METRIC": "top1"}, "SCST_EPOCHS is for captions"),
         ({"FINETUNE_FROM": "teacher"}, "name a classifier to start from as ENCODER_MODEL_NAME"),
         ({**TAUGHT, "TEACHER_MODEL_NAME": "vit"}, "it is an encoder, expected a classifier"),
-        ({**TAUGHT, "DISTILL_FEATURES": "encoder.nothing=encoder.vit"}, "has no module 'encoder.nothing'"),
+        ({**TAUGHT, "DISTILL_FEATURES": "encoder.nothing=encoder.backbone.vit"}, "has no module 'encoder.nothing'"),
         ({"MIXUP_ALPHA": 0.2, "DISTILL": "momentum", "EMA_DECAY": 0.9, "DISTILL_LOSS": "decoupled"}, "of one class"),
         (
             {
