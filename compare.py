@@ -21,7 +21,7 @@ from basics.errors import UserError, run_script
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place
 from scoring.comparison_groups import Group, read_groups, read_teachers, task_of_groups
-from scoring.request import add_flags, read_request
+from scoring.request import add_flags, check_plot, read_request
 from sources.images import load_image
 
 if TYPE_CHECKING:  # they import torch
@@ -74,6 +74,7 @@ def export_to_onnx(classifier: "Classifier", pictures: "list[Picture]", work: Pa
 def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
     request, groups = read_request(arguments), read_groups([arguments.A, arguments.B, *arguments.others])
+    check_plot(arguments.plot)
     teachers = read_teachers(arguments.teacher, groups)
     paths = [*(path for group in groups for path in group.paths), *teachers.values()]
     for path in paths:

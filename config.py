@@ -99,7 +99,7 @@ SCST_BASELINE = "samples"  # what a sample must beat: the other "samples", or th
 
 # --- Distillation, while cross-entropy is trained ---
 DISTILL = None  # "teacher": learn from TEACHER_MODEL_NAME too, "momentum": from the EMA_DECAY average
-TEACHER_MODEL_NAME = None  # GIT, a captioner of this project, or (captions only) another; folder, Hub id
+TEACHER_MODEL_NAME = None  # GIT, our captioner, (captions only) another; of classes any classifier; folder, Hub id
 DISTILL_ALPHA = 0.5  # share of the teacher's predictions in the loss, the rest is cross-entropy; 0 to 1
 DISTILL_TEMPERATURE = 1.0  # softens both predictions, > 0; 1 where the teacher has another vocabulary
 DISTILL_TOP_K = 64  # likeliest tokens kept of a prediction, the others count as one; below the vocabulary

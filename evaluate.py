@@ -24,7 +24,7 @@ from basics.text import json_text
 from captioner.flags import refuse_caption_flags
 from captioner.places import check_place, fetched, newest_best, task_of
 from scoring.comparison_groups import read_groups, task_of_groups
-from scoring.request import Request, add_flags, read_request
+from scoring.request import Request, add_flags, check_plot, read_request
 from sources.pictures import split_pictures
 
 
@@ -51,8 +51,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.compare and arguments.checkpoint:
         raise UserError("--compare names both captioners itself; leave out --checkpoint")
-    if arguments.plot and Path(arguments.plot).is_dir():
-        raise UserError(f"--plot {arguments.plot} is a folder; name a file in it")
+    check_plot(arguments.plot)
     if arguments.compare and (arguments.meteor or arguments.spice):
         raise UserError("--compare has no METEOR and SPICE; run evaluate.py --checkpoint for each captioner instead")
     return arguments

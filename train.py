@@ -1,4 +1,4 @@
-"""Train an image captioner: edit config.py, then
+"""Train an image captioner, or a classifier (--task classify): edit config.py, then
 
     python train.py                                               # the drawn shapes, minutes on a CPU
     python train.py --preset flickr8k --raw-dir PATH              # real photographs
@@ -69,7 +69,7 @@ def train_one_epoch(run: Run, criterion: Criterion, tracker: Tracker, stop: Stop
         # clip and step
         run.scaler.unscale_(run.optimizer)
         norm = clip_gradients(run.model, settings.GRADIENT_CLIP_NORM or math.inf)
-        learning_rate = float(run.scheduler.get_last_lr()[0])  # the decoder's; the encoder may have its own
+        learning_rate = float(run.scheduler.get_last_lr()[0])  # of what reads the encoder, which may have its own
         stop_if_not_finite(run, loss_sum, norm, learning_rate)
         run.scaler.step(run.optimizer)
         run.scaler.update()

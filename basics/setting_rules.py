@@ -114,7 +114,7 @@ def encoder_problems(settings: Values) -> list[str]:
 def language_model_problems(settings: Values) -> list[str]:
     """What a language model as decoder needs, and what needs one."""
     name, taken = settings.DECODER_MODEL_NAME, settings.FINETUNE_FROM or settings.RESUME_CHECKPOINT_PATH
-    if settings.DECODER == "transformer":
+    if settings.DECODER == "transformer" or settings.TASK == "classify":
         return []
     problems = []
     if settings.DECODER in LANGUAGE_MODELS and name is None and taken is None:

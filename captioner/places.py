@@ -106,7 +106,10 @@ def parts_of_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint file without its tensors' bytes, which are read when they are looked at; {} where it is none."""
     import torch  # takes seconds: only for a checkpoint file, which needs it to load too
 
+    from basics.checkpoint_file import check_archive  # it imports torch
+
     try:
+        check_archive(path)  # packed parts would be unpacked into memory
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle that is refused
             content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)

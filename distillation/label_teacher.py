@@ -9,7 +9,7 @@ else it looks along at the very crops that the student sees (Beyer et al. 2022, 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -87,19 +87,26 @@ def match_classes(theirs: list[str], ours: list[str], name: str) -> list[int]:
         raise UserError(
             f"the classes of teacher {name} have no names ({theirs[0]}, ...): they cannot be matched to ours"
         )
-    found: dict[str, set[int]] = {}
-    for number, label in enumerate(theirs):
-        for word in {label, *label.split(",")}:
-            found.setdefault(folded(word), set()).add(number)
-    whole = {folded(label): number for number, label in enumerate(theirs)}
-    columns = {label: whole.get(folded(label), only(found.get(folded(label), set()))) for label in ours}
+    whole, parts = names_of(theirs, lambda label: [label]), names_of(theirs, lambda label: label.split(","))
+    columns = {label: only(whole.get(folded(label)) or parts.get(folded(label), set())) for label in ours}
     if missing := [label for label, column in columns.items() if column is None]:
         more = f" nor {len(missing) - 1} others of ours" if len(missing) > 1 else ""
         raise UserError(
-            f"teacher {name} has no class {missing[0]!r}{more}; its {len(theirs):,} classes are {', '.join(theirs[:5])}"
-            + ", ..." * (len(theirs) > 5)
+            f"teacher {name} has no class {missing[0]!r}, or several of that name{more}; its {len(theirs):,} classes "
+            f"are {', '.join(theirs[:5])}" + ", ..." * (len(theirs) > 5)
         )
+    if len({*columns.values()}) < len(ours):
+        raise UserError(f"several of our classes are one of teacher {name}'s: they differ in case or dashes alone")
     return [column for column in columns.values() if column is not None]
+
+
+def names_of(labels: list[str], parts: Callable[[str], list[str]]) -> dict[str, set[int]]:
+    """Which labels go by each name."""
+    found: dict[str, set[int]] = {}
+    for number, label in enumerate(labels):
+        for name in parts(label):
+            found.setdefault(folded(name), set()).add(number)
+    return found
 
 
 def folded(label: str) -> str:
@@ -145,6 +152,7 @@ class LabelTeaching:
             "classes": classes,
             "pictures": [self.train.fingerprint(), self.val.fingerprint()],
             "labels": val_labels,
+            "max_megapixels": self.settings.MAX_IMAGE_MEGAPIXELS,  # large JPEG pictures are decoded smaller
         }
         cache = CacheFile(self.settings.data_path / "teacher" / "logits", inputs)
         num_bytes = 4 * len(self.train) * len(classes)

@@ -4,7 +4,7 @@
     criterion = LabelDistillLoss(teach, settings)                   # cross-entropy blended with DISTILL_LOSS
     criterion = LabelMomentumLoss(model, average, settings, progress, steps_per_epoch)
 
-All of them are times the temperature squared, so that gradients stay as large as without it (Hinton et al. 2015, arXiv
+Those with a temperature are times its square, so that gradients stay as large as without it (Hinton et al. 2015, arXiv
 1503.02531).
 """
 

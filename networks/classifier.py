@@ -127,6 +127,8 @@ def describe_classifier(model: ImageClassifier, image_processor: ImageProcessor)
     """File name -> JSON text of the network's architecture, its classes and preprocessing, as transformers reads it."""
     config = copy.deepcopy(model.encoder.backbone.config)
     config.architectures = [model.network_type]
+    for name in ("label_names", "label_descriptions"):  # timm's own, which would win over id2label
+        config.__dict__.pop(name, None)
     return describe_model(config, image_processor)
 
 

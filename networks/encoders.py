@@ -37,12 +37,13 @@ def scratch_cnn(settings: Settings) -> PreTrainedConfig:
     return SmallResNetConfig(widths=widths, stride=settings.SCRATCH_PATCH_SIZE, image_size=settings.SCRATCH_IMAGE_SIZE)
 
 
-SCRATCH: dict[str, Callable[[Settings], PreTrainedConfig]] = {"scratch": scratch_vit, "scratch-cnn": scratch_cnn}
+ScratchConfig = Callable[[Settings], PreTrainedConfig]
+SCRATCH_CONFIGS: dict[str, ScratchConfig] = {"scratch": scratch_vit, "scratch-cnn": scratch_cnn}
 
 
 def scratch_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcessor]:
-    """The network of SCRATCH that ENCODER_MODEL_NAME names, with random weights."""
-    config = SCRATCH[settings.ENCODER_MODEL_NAME](settings)
+    """The network of SCRATCH_CONFIGS that ENCODER_MODEL_NAME names, with random weights."""
+    config = SCRATCH_CONFIGS[settings.ENCODER_MODEL_NAME](settings)
     backbone = AutoModel.from_config(config)
     set_positions(backbone)
     return VisionEncoder(backbone), squares_of(config.image_size)
@@ -78,9 +79,11 @@ def pretrained_encoder(settings: Settings) -> tuple[VisionEncoder, ImageProcesso
     try:
         check_reachable(name)
         with quiet_transformers():
-            image_processor = AutoImageProcessor.from_pretrained(name)
+            image_processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
             # the dtype is said because many Hub checkpoints are stored in fp16 and would load so
-            backbone, report = AutoModel.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+            backbone, report = AutoModel.from_pretrained(
+                name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            )
     except Exception as error:  # a wrong folder or file fails in as many ways as there are models
         raise UserError(
             f"cannot load the encoder {name!r}: {first_line(error)}; expected a Hub id that can be reached, a local "
@@ -126,7 +129,7 @@ def is_text(key: str) -> bool:
 
 # An encoder with a name of its own: settings -> (VisionEncoder, its image processor). All other names are pretrained.
 ENCODERS: dict[str, Callable[[Settings], tuple[VisionEncoder, ImageProcessor]]] = dict.fromkeys(
-    SCRATCH, scratch_encoder
+    SCRATCH_CONFIGS, scratch_encoder
 )
 
 

@@ -51,7 +51,7 @@ def read_teachers(texts: list[str], groups: list[Group]) -> dict[str, str]:
 def split_name(text: str) -> tuple[str | None, str]:
     """ "NAME=paths" -> both; a path, which may hold a = too, has no name."""
     name, equals, paths = text.partition("=")
-    if not equals or not name or not paths or "/" in name or Path(text).expanduser().exists():
+    if not equals or not name.strip() or not paths or "/" in name or Path(text).expanduser().exists():
         return None, text
     return name.strip(), paths
 

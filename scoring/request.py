@@ -9,6 +9,7 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from basics.errors import UserError
 from basics.settings import Settings, constants
 from captioner.flags import add_search_flags, search_options
 from networks.decoding_options import DecodingFlags, DecodingOptions
@@ -62,3 +63,9 @@ def read_request(arguments: argparse.Namespace) -> Request:
     if request.data_dir:
         existing_data(Path(request.data_dir).expanduser())
     return request
+
+
+def check_plot(path: str | None) -> None:
+    """Raises UserError where a picture cannot be drawn to that file."""
+    if path and (Path(path).is_dir() or Path(path).suffix.lower() != ".png"):
+        raise UserError(f"--plot {path} must be a file that ends in .png")

@@ -1,10 +1,10 @@
 """Small pictures of one size, held in memory and augmented a batch at a time: 32 x 32 ones above all.
 
-held = hold(paths, max_megapixels, desc)        # (N, 3, h, w) uint8; None where they are large or of several sizes
+held = hold(count, place, max_megapixels, desc) # (N, 3, h, w) uint8; None where they are large or of several sizes
 crops = augment_batch(held[numbers], draws)     # as Augmentation does to pictures one by one, 20 times as fast
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,22 +18,23 @@ from sources.images import load_image, pixels_of_file
 from sources.shards.picture import Picture
 
 MOST_BYTES = 2**28  # of all pictures of a split
+STREAM = 2  # of random numbers, which are not those of the batches' order
 DRAWS = 8  # random numbers a picture
 GREY = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 
 
-def hold(paths: Sequence[Picture], max_megapixels: float, desc: str) -> Tensor | None:
+def hold(count: int, place: Callable[[int], Picture], max_megapixels: float, desc: str) -> Tensor | None:
     """All pictures in RGB, where they are of one size and small together. Raises ImageError for what cannot be read."""
-    if not paths or 3 * pixels_of_file(paths[0]) * len(paths) > MOST_BYTES:
+    if not count or 3 * pixels_of_file(place(0)) * count > MOST_BYTES:
         return None
 
-    def read(path: Picture) -> Tensor:
-        return pil_to_tensor(load_image(path, max_megapixels))
+    def read(number: int) -> Tensor:
+        return pil_to_tensor(load_image(place(number), max_megapixels))
 
-    first = read(paths[0])
-    held = torch.empty((len(paths), *first.shape), dtype=torch.uint8)
+    first = read(0)
+    held = torch.empty((count, *first.shape), dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:
-        for number, picture in enumerate(progress_bar(pool.map(read, paths), total=len(paths), desc=desc)):
+        for number, picture in enumerate(progress_bar(pool.map(read, range(count)), total=count, desc=desc)):
             if picture.shape != first.shape:
                 pool.shutdown(wait=False, cancel_futures=True)
                 return None
@@ -43,7 +44,7 @@ def hold(paths: Sequence[Picture], max_megapixels: float, desc: str) -> Tensor |
 
 def random_numbers(seed: int, view: int, count: int) -> np.ndarray:
     """Numbers from 0 to 1 for each of all pictures of a split, (count, DRAWS)."""
-    return np.random.default_rng((seed, view)).random((count, DRAWS), dtype=np.float32)
+    return np.random.default_rng((seed, view, STREAM)).random((count, DRAWS), dtype=np.float32)
 
 
 def augment_batch(pictures: Tensor, draws: Tensor, mirror: bool) -> Tensor:

@@ -57,7 +57,7 @@ from tokenizer import Tokenizer, build_tokenizer, tokenizer_from_dict
 from training.feature_cache import cached_features
 from training.optimizer import learning_rate_factor, warmup_steps
 from training.processes import Processes, main_first
-from training.reporting import print_device
+from training.reporting import print_device, say_final
 from training.resume import Resumed, keep_architecture, settle_attention
 from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
@@ -185,8 +185,7 @@ class Captioning:
         record = run.progress.history[run.progress.best_epoch - 1]
         card = model_card(captioner.config, parameters, settings, record, results, self.findings)
         write_atomically(best / "README.md", card)
-        print(f"final        best/ on the validation pictures, which chose its epoch too; {options.in_words}")
-        print(f"             unseen ones: python evaluate.py --checkpoint {shlex.quote(str(best))} --split test")
+        say_final(best, f"; {options.in_words}")
         print(format_evaluation(evaluation))
         return f"python inference.py {shlex.join([str(pictures.paths[0]), '--checkpoint', str(best)])}"
 

@@ -49,7 +49,7 @@ from training.labelled import LabelledLoader, LabelledPictures
 from training.mixing import mixing
 from training.optimizer import learning_rate_factor, warmup_steps
 from training.processes import Processes, main_first
-from training.reporting import print_device
+from training.reporting import print_device, say_final
 from training.resume import Resumed, settle_attention
 from training.run import Run, Validation, steps_per_epoch
 from training.stopping import StopSignal
@@ -176,8 +176,7 @@ class Classification:
         record = run.progress.history[run.progress.best_epoch - 1]
         card = classifier_card(classifier, parameters, self.settings, record, results, self.findings)
         write_atomically(best / "README.md", card)
-        print("final        best/ on the validation pictures, which chose its epoch too")
-        print(f"             unseen ones: python evaluate.py --checkpoint {shlex.quote(str(best))} --split test")
+        say_final(best)
         print(format_label_evaluation(evaluation))
         return f"python inference.py {shlex.join([str(pictures.paths[0]), '--checkpoint', str(best)])}"
 
@@ -198,7 +197,8 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
     if teacher and settings.DISTILL_FEATURES:
         add_label_feature_loss(model, image_processor, teacher, settings)
     train, val = (SplitPictures(data, split, image_processor, settings) for split in ("train", "val"))
-    labels = [[classes.index(row[0]) for row in pictures.references] for pictures in (train, val)]
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = [[numbers[row[0]] for row in pictures.references] for pictures in (train, val)]
     live = looks_along(settings)
     teach, findings = ask(teacher, train, val, labels[1], settings, processes) if teacher else (None, {})
     features = [
@@ -238,16 +238,24 @@ def start(settings: Settings, classes: list[str], resumed: Resumed | None) -> Cl
     torch.manual_seed(settings.SEED)
     if resumed:
         classifier = classifier_from_checkpoint(resumed.checkpoint, resumed.path)
-        if classifier.classes != classes:
-            other = next(iter({*classifier.classes} ^ {*classes}))
-            raise UserError(
-                f"{resumed.path} was trained on {len(classifier.classes)} classes, {settings.data_path} has "
-                f"{len(classes)}: {other!r} is not in both; put the data back as it was, or start a new run"
-            )
+        check_same_classes(classifier.classes, classes, resumed, settings)
+        classifier.config["settings"] = settings.to_dict()
         classifier.model.set_trainable(settings.ENCODER_TRAINABLE)
         return classifier
     model, image_processor = build_classifier(settings, classes)
     return Classifier(model, classes, image_processor, training_config(model.head_name, settings.to_dict(), epoch=0))
+
+
+def check_same_classes(trained: list[str], there: list[str], resumed: Resumed, settings: Settings) -> None:
+    """Raises UserError where a run would go on with other classes than it was trained on."""
+    if trained == there:
+        return
+    others = sorted({*trained} ^ {*there})
+    differ = f"{others[0]!r} is not in both" if others else "they stand in another order"
+    raise UserError(
+        f"{resumed.path} was trained on {len(trained)} classes, {settings.data_path} has {len(there)}: {differ}; put "
+        "the data back as it was, or start a new run"
+    )
 
 
 def label_teacher(

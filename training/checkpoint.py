@@ -170,11 +170,12 @@ def moments(state: dict) -> list[tuple[str, torch.Tensor]]:
 
 
 def bring_best(run: Run, best: Path) -> bool:
-    """A branch may find no better captioner than the best so far; False where that is of an epoch it never had."""
+    """A branch may find nothing better than the best so far; False where that is of an epoch it never had."""
     recover_folder(best)
+    name = "training.json" if (best / "training.json").is_file() else "config.json"  # of a classifier, of a captioner
     try:
-        config = json_of(best / "config.json")
-        check(config, {"epoch?": COUNT}, "config.json")
+        config = json_of(best / name)
+        check(config, {"epoch?": COUNT}, name)
     except (OSError, ValueError):
         config = {"epoch": None}
     if config.get("epoch", run.progress.best_epoch) == run.progress.best_epoch:  # older runs did not say

@@ -64,12 +64,19 @@ class LabelledPictures:
     ):
         self.pictures, self.features, self.mixing, self.teacher = pictures, features, mixing, teacher
         self.labels, self.num_classes, self.epoch = torch.tensor(labels), num_classes, 0
-        desc = f"reading {pictures.split}"
-        self.held = None if features is not None else hold(pictures.paths, pictures.max_megapixels, desc)
+        self.held = None
+        if features is None:
+            self.held = hold(len(self), pictures.path, pictures.max_megapixels, f"reading {pictures.split}")
         self.drawn: tuple[int, Tensor] = (0, torch.empty(0))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether processes beside training are of any help: not with what lies in memory, and is a batch at once."""
+        one_by_one = self.pictures.augment is not None and bool(self.pictures.augment.last)
+        return self.features is None and (self.held is None or one_by_one)
 
     def __getitems__(self, part: OwnPart) -> Batch:
         numbers = part.numbers if self.mixing is None else [part.before, *part.numbers]
@@ -130,8 +137,7 @@ class LabelledLoader(BatchLoader):
             shard_numbers=dataset.pictures.source.shard_numbers,
             share=share,
         )
-        in_memory = dataset.features is not None or dataset.held is not None
-        super().__init__(dataset, sampler, same, 0 if in_memory else num_workers(settings.NUM_WORKERS))
+        super().__init__(dataset, sampler, same, num_workers(settings.NUM_WORKERS) if dataset.takes_long else 0)
 
 
 def same(batch: Batch) -> Batch:

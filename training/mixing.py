@@ -9,7 +9,7 @@ A rectangle is kept as shares of the sides, so that a student and a teacher of o
 and v2.CutMix of torchvision draw from the process's own generator, and a rectangle in pixels of one size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from basics.settings import Settings
 
+STREAM = 1  # of random numbers, which are not those of the batches' order
 Box = tuple[float, float, float, float]  # left, top, right, bottom; 0 to 1
 
 
@@ -44,21 +45,27 @@ class Mix:
         return whole[1:].lerp(whole[:-1], 1 - self.share)
 
 
-Mixing = Callable[[int, int], Mix]  # epoch, batch -> what is done to it
+Draw = Callable[[float, np.random.Generator], Mix]
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What is done to each batch: one of these, with a share from Beta(alpha, alpha)."""
+
+    seed: int
+    kinds: Sequence[tuple[Draw, float]]
+
+    def __call__(self, epoch: int, batch: int) -> Mix:
+        random = np.random.default_rng((self.seed, epoch, batch, STREAM))
+        draw, alpha = self.kinds[random.integers(len(self.kinds))]
+        return draw(random.beta(alpha, alpha), random)
 
 
 def mixing(settings: Settings) -> Mixing | None:
     """What MIXUP_ALPHA and CUTMIX_ALPHA ask for, None where they ask for nothing; with both each batch draws one."""
-    kinds = [(draw, alpha) for draw, alpha in ((mixup, settings.MIXUP_ALPHA), (cutmix, settings.CUTMIX_ALPHA)) if alpha]
-    if not kinds:
-        return None
-
-    def mix_of(epoch: int, batch: int) -> Mix:
-        random = np.random.default_rng((settings.SEED, epoch, batch))
-        draw, alpha = kinds[random.integers(len(kinds))]
-        return draw(random.beta(alpha, alpha), random)
-
-    return mix_of
+    kinds: list[tuple[Draw, float]] = [(mixup, settings.MIXUP_ALPHA), (cutmix, settings.CUTMIX_ALPHA)]
+    kinds = [(draw, alpha) for draw, alpha in kinds if alpha]
+    return Mixing(settings.SEED, kinds) if kinds else None
 
 
 def mixup(share: float, random: np.random.Generator) -> Mix:

@@ -1,6 +1,8 @@
 """What a run says while it goes: a progress bar, one line an epoch, warnings, a few samples, the end."""
 
+import shlex
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import transformers
@@ -98,6 +100,12 @@ def report_utilisation(run: Run, records: list[dict]) -> None:
         f"utilisation  {done / peak:.0%} of the machine's matrix products in {str(run.dtype).removeprefix('torch.')}: "
         f"{done / 1e9:,.0f} of {peak / 1e9:,.0f} GFLOP/s at {max(speeds):,.0f} examples/s"
     )
+
+
+def say_final(best: Path, how: str = "") -> None:
+    """What the scores that follow are of, and how to have those of pictures that nothing was chosen by."""
+    print(f"final        best/ on the validation pictures, which chose its epoch too{how}")
+    print(f"             unseen ones: python evaluate.py --checkpoint {shlex.quote(str(best))} --split test")
 
 
 def report_end(run: Run, next_command: str) -> None:

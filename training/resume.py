@@ -19,7 +19,8 @@ from basics.checkpoint_file import STEP_FILE, numbered, read_checkpoint
 from basics.errors import UserError
 from basics.launched import launched
 from basics.locks import locked
-from basics.settings import ARCHITECTURE, Settings
+from basics.setting_rules import classification_problems
+from basics.settings import ARCHITECTURE, Settings, SettingsError
 from captioner.folder import captioner_weights, description_in
 from captioner.rebuilt import check_description
 from classifier.folder import check_checkpoint
@@ -148,6 +149,11 @@ def settings_for_resume(settings: Settings, resumed: Resumed) -> Settings:
                 f"(now {getattr(settings, name)}); change it at the end of an epoch"
             )
     phases = [checkpoint["epoch"] < epochs for epochs in (old["NUM_EPOCHS"], settings.NUM_EPOCHS)]
+    if in_the_middle and settings.NUM_EPOCHS <= checkpoint["epoch"] and not settings.SCST_EPOCHS:
+        raise UserError(
+            f"{path} stops in the middle of epoch {checkpoint['epoch'] + 1}, which NUM_EPOCHS {settings.NUM_EPOCHS} "
+            f"leaves out; go on to its end with {checkpoint['epoch'] + 1} or more"
+        )
     if in_the_middle and phases[0] != phases[1]:
         raise UserError(
             f"{path} stops in the middle of epoch {checkpoint['epoch'] + 1}, which NUM_EPOCHS {settings.NUM_EPOCHS} "
@@ -157,7 +163,10 @@ def settings_for_resume(settings: Settings, resumed: Resumed) -> Settings:
     for name, value in changed.items():
         if name not in KEPT:
             print(f"             {name} is now {getattr(settings, name)!r}, was {value!r}")
-    return keep_architecture(settings, old, KEPT)
+    kept = keep_architecture(settings, old, KEPT)
+    if problems := classification_problems(kept):  # of the TASK that it brings
+        raise SettingsError(problems)
+    return kept
 
 
 def keep_architecture(settings: Settings, old: dict, names: tuple[str, ...] = ARCHITECTURE) -> Settings:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from basics.errors import UserError
 from basics.files import file_hash
-from basics.paths import is_utf8, shown
+from basics.paths import is_utf8, no_regular_file, shown
 from sources.archives import UNPACKED
 from sources.images import IMAGE_SUFFIXES
 from sources.raw_captions import SPLIT_NAMES, RawCaptions
@@ -116,6 +116,6 @@ def is_picture(name: str) -> bool:
 def content_key(path: Path) -> str:
     """The same for the same file under any name; what cannot be read is left out later."""
     try:
-        return file_hash(path)
+        return path.name if no_regular_file(path) else file_hash(path)
     except OSError:
         return path.name

@@ -16,8 +16,14 @@ def test_classes_are_found_by_name_whatever_their_order_case_and_dashes():
 @pytest.mark.parametrize(
     "theirs, ours, words",
     [
-        (["cat", "dog"], ["cat", "frog"], "teacher t has no class 'frog'; its 2 classes are cat, dog"),
-        (["cat", "dog"], ["bee", "frog"], "no class 'bee' nor 1 others"),
+        (
+            ["cat", "dog"],
+            ["cat", "frog"],
+            "teacher t has no class 'frog', or several of that name; its 2 classes are cat, dog",
+        ),
+        (["cat", "dog"], ["bee", "frog"], "no class 'bee', or several of that name nor 1 others"),
+        (["crane", "dog", "Crane"], ["crane"], "or several of that name"),
+        (["hot dog", "cat"], ["hot_dog", "hot-dog"], "several of our classes are one of teacher t's"),
         (["LABEL_0", "LABEL_1"], ["cat", "frog"], "have no names"),
         (["bird, crane", "machine, crane"], ["crane"], "no class 'crane'"),
     ],

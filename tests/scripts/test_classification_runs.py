@@ -141,3 +141,24 @@ def test_a_checkpoint_brings_its_task_and_keeps_its_classes(folder, finished):
     captions.write_text(json.dumps(other))
     refused = train(folder, "--resume-checkpoint-path", checkpoint, **{**RUN, "RUN_NAME": "c"})
     assert refused.returncode == 1 and "was trained on" in refused.stderr
+
+
+def test_a_branch_brings_the_best_of_its_own_epochs_and_keeps_todays_settings(folder):
+    assert train(folder, **RUN).returncode == 0
+    one = folder / "checkpoints/a"
+    middle = sorted(one.glob("checkpoint_step_*.pt"))[-1]  # of two epochs
+    longer = {**RUN, "NUM_EPOCHS": 3, "BEST_METRIC": "val_loss", "LEARNING_RATE": 2e-3}
+    assert train(folder, "--resume-checkpoint-path", middle, **longer).returncode == 0
+    training = json.loads((one / "best/training.json").read_text())
+    assert training["epoch"] == 3 and training["settings"]["LEARNING_RATE"] == 2e-3
+    branch = train(folder, "--resume-checkpoint-path", middle, **{**RUN, "RUN_NAME": "b"})
+    assert branch.returncode == 0 and "is no longer that of epoch" in branch.stdout
+    assert json.loads((folder / "checkpoints/b/best/training.json").read_text())["epoch"] <= 2
+
+
+def test_what_a_checkpoints_task_cannot_do_is_said_before_it_goes_on(folder, finished):
+    checkpoint = finished / "checkpoints/a/checkpoint_step_00000002.pt"
+    for changes, words in (({"BEST_METRIC": "cider"}, "is for captions"), ({"NUM_EPOCHS": 0}, "NUM_EPOCHS must be")):
+        settings = {name: value for name, value in {**RUN, "RUN_NAME": "c", **changes}.items() if name != "TASK"}
+        result = train(folder, "--resume-checkpoint-path", checkpoint, **settings)
+        assert result.returncode == 1 and words in result.stderr

@@ -178,7 +178,7 @@ def test_two_classifiers_are_compared_as_compare_does_it(made, others, monkeypat
         (inference.main, ["photos", "--top-k", "0"], "--top-k must be 1 or more"),
         (inference.main, ["photos", "--checkpoint", "checkpoints/a/best,checkpoints/a/best"], "captioners only"),
         (evaluate.main, ["--beam", "2", "--meteor"], "--beam, --meteor: for captions"),
-        (evaluate.main, ["--plot", "photos"], "--plot photos is a folder"),
+        (evaluate.main, ["--plot", "photos"], "--plot photos must be a file that ends in .png"),
         (evaluate.main, ["--compare", "checkpoints/a/best", "photos"], "checkpoints/a/best is a classifier and photos"),
         (evaluate.main, ["--compare", "photos", "data", "--plot", "a.png"], "--plot draws labels of classifiers"),
         (teacher_captions.main, ["--teacher", "checkpoints/a/best", "--images", "photos"], "is a classifier"),

@@ -1,5 +1,7 @@
 """Mixed pictures: labels follow what is seen of each, and every size of picture sees the same mixture."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,11 @@ WHOLE = torch.stack([torch.full((3, 40, 20), float(number)) for number in range(
 
 def test_nothing_is_mixed_where_nothing_is_asked():
     assert mixing(tiny_settings()) is None
+
+
+def test_a_mixing_can_be_sent_to_processes_that_load_pictures():
+    mix = mixing(tiny_settings(MIXUP_ALPHA=0.2, CUTMIX_ALPHA=1.0))
+    assert pickle.loads(pickle.dumps(mix)) == mix
 
 
 def test_mixup_blends_each_picture_and_its_label_with_the_one_before():
