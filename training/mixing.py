@@ -57,7 +57,7 @@ class Mixing:
 
     def __call__(self, epoch: int, batch: int) -> Mix:
         random = np.random.default_rng((self.seed, epoch, batch, STREAM))
-        draw, alpha = self.kinds[random.integers(len(self.kinds))]
+        draw, alpha = self.kinds[int(random.integers(len(self.kinds)))]
         return draw(random.beta(alpha, alpha), random)
 
 
