@@ -16,8 +16,9 @@ from basics.errors import UserError, first_line
 from basics.hub_files import check_reachable
 from basics.setting_rules import FROM_NOTHING
 from basics.settings import Settings
+from basics.stored import json_of
 from networks.classifier import ImageClassifier, classes_in, find_head, labels_of
-from networks.encoder import ImageProcessor, check_encoder_files, example_pixels, quiet_transformers
+from networks.encoder import LARGEST_NUMBER, ImageProcessor, check_numbers, example_pixels, quiet_transformers
 from networks.encoders import SCRATCH_CONFIGS, set_positions, squares_of, squashing_processor
 from networks.rebuild import no_more_than, without_random_numbers
 
@@ -105,7 +106,7 @@ def load(name: str, what: str, **how: Any) -> tuple[PreTrainedModel, Any, Report
 
 def check_numbers_in(folder: Path) -> None:
     """Raises ValueError for a network that the folder's weights cannot fill: it would take memory before it is told."""
-    check_encoder_files({"config.json": (folder / "config.json").read_text(encoding="utf-8")})
+    check_numbers(json_of(folder / "config.json"), LARGEST_NUMBER, "config.json")
     weights = folder / "model.safetensors"
     if not weights.is_file():  # in parts, or of older kinds
         return

@@ -113,3 +113,9 @@ def test_a_timm_classifier_that_starts_from_another_has_its_own_classes(tmp_path
         assert load_classifier(tmp_path / "best").classes == classes
         assert [*AutoConfig.from_pretrained(tmp_path / "best").id2label.values()] == classes
         shutil.copytree(tmp_path / "best", tmp_path, dirs_exist_ok=True)  # the next starts from it
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps({k: config[k] for k in ("architecture", "num_classes", "pretrained_cfg")})
+    )
+    model, _ = build_classifier(tiny_settings(ENCODER_MODEL_NAME=str(tmp_path)), ["a", "b"])  # as timm itself has it
+    assert model.head.out_features == 2
