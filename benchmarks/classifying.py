@@ -140,7 +140,7 @@ def measure(model: str, arguments: argparse.Namespace, folder: Path) -> Row:
     if (shortest := ours.num_batches - 1) < max(arguments.steps, WARM):  # the last batch may be smaller
         raise UserError(f"the pictures make an epoch of {shortest} whole steps, --steps is {arguments.steps}")
     pictures, labels = ours.dataset.pictures, ours.dataset.labels.tolist()
-    network = scratch_network(settings, ours.run.task.classifier.classes)[0]
+    network = scratch_network(settings, ours.run.task.classifier.classes)
     rows = PeerPictures(pictures, labels, settings.SCRATCH_IMAGE_SIZE)
     works = {
         "ours": our_seconds(ours, arguments.steps),

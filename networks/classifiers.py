@@ -35,12 +35,19 @@ def build_classifier(settings: Settings, classes: list[str]) -> tuple[ImageClass
 
 def scratch_classifier(settings: Settings, classes: list[str]) -> tuple[ImageClassifier, ImageProcessor]:
     """With random weights, its head's among them."""
+    network = scratch_network(settings, classes)
+    image_processor = squares_of(network.config.image_size)
+    return ImageClassifier(network, find_head(network, example_pixels(image_processor))), image_processor
+
+
+def scratch_network(settings: Settings, classes: list[str]) -> PreTrainedModel:
+    """As transformers has it, not cut yet."""
     config = SCRATCH_CONFIGS[settings.ENCODER_MODEL_NAME](settings)
     for name, value in labels_of(classes).items():
         setattr(config, name, value)
-    network, image_processor = AutoModelForImageClassification.from_config(config), squares_of(config.image_size)
+    network = AutoModelForImageClassification.from_config(config)
     set_positions(network)
-    return ImageClassifier(network, find_head(network, example_pixels(image_processor))), image_processor
+    return network
 
 
 def pretrained_classifier(settings: Settings, classes: list[str]) -> tuple[ImageClassifier, ImageProcessor]:

@@ -183,7 +183,6 @@ def test_two_classifiers_are_compared_as_compare_does_it(made, others, monkeypat
         (evaluate.main, ["--compare", "photos", "data", "--plot", "a.png"], "--plot draws labels of classifiers"),
         (teacher_captions.main, ["--teacher", "checkpoints/a/best", "--images", "photos"], "is a classifier"),
     ],
-    ids=str,
 )
 def test_what_is_for_captions_is_one_line(made, main, arguments, part):
     result = call(main, *arguments, cwd=made)
