@@ -9,7 +9,7 @@ from pathlib import Path
 from basics.errors import UserError
 from basics.paths import shown
 from sources.archives import ARCHIVE_SUFFIXES, unpack
-from sources.classes.cifar import CIFARS, cifar_in, pixel_key, unpack_cifar
+from sources.classes.cifar import CIFARS, FoundCifar, cifar_in, pixel_key, unpack_cifar
 from sources.classes.folders import class_root, content_key, read_class_folders
 from sources.classes.table import OF_CLASSES, OF_IMAGES, class_tables, read_class_tables
 from sources.image_folder import find_images
@@ -26,6 +26,8 @@ def read_classes(raw_dir: Path, data_path: Path, dataset: str) -> RawCaptions:
 
 
 def recognised(raw_dir: Path, data_path: Path, dataset: str) -> RawCaptions:
+    if dataset in CIFARS and (found := cifar_in(raw_dir, dataset)):  # whatever else lies beside it
+        return read_cifar(found, data_path)
     if tables := class_tables(raw_dir):
         raw = read_class_tables(tables)
         find_images(raw, raw_dir, data_path)
@@ -35,10 +37,14 @@ def recognised(raw_dir: Path, data_path: Path, dataset: str) -> RawCaptions:
     if root := class_root(raw_dir):
         return read_class_folders(root)
     if found := cifar_in(raw_dir, dataset):
-        raw = read_class_folders(root := unpack_cifar(found, data_path))
-        raw.source, raw.split_key = found.cifar.name, lambda name: pixel_key(root / name)
-        return raw
+        return read_cifar(found, data_path)
     return read_archive(raw_dir, data_path)
+
+
+def read_cifar(found: FoundCifar, data_path: Path) -> RawCaptions:
+    raw = read_class_folders(root := unpack_cifar(found, data_path))
+    raw.source, raw.split_key = found.cifar.name, lambda name: pixel_key(root / name)
+    return raw
 
 
 def read_archive(raw_dir: Path, data_path: Path) -> RawCaptions:

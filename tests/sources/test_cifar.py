@@ -71,6 +71,13 @@ def test_it_becomes_pictures_and_classes_beside_the_data(shipped, packed, capsys
     assert made(shipped).splits == data.splits and "is prepared" in capsys.readouterr().out
 
 
+def test_it_is_what_its_dataset_means_whatever_lies_beside_it(shipped):
+    for name in ("holiday", "work"):
+        (shipped / name).mkdir()
+        Image.new("RGB", (8, 8)).save(shipped / name / "1.png")
+    assert classes_of(made(shipped)) == NAMES
+
+
 def test_other_bytes_than_shipped_are_never_unpickled(shipped):
     (shipped / FOLDER / "data_batch_1").write_bytes(b"cos\nsystem\n(S'touch /tmp/never'\ntR.")
     with pytest.raises(UserError, match="is not CIFAR-10 as it is shipped"):
