@@ -3,7 +3,7 @@
 from basics.settings import Settings
 from classifier.folder import Classifier
 from networks.small_resnet import SmallResNetConfig
-from publishing.model_card import SCRATCH, how_taught
+from publishing.model_card import SCRATCH, how_taught, result_rows
 
 CARD = """---
 library_name: {library}
@@ -55,16 +55,6 @@ def classifier_card(
     findings: dict | None = None,
 ) -> str:
     """record: the epoch's line of log.jsonl; results: of evaluate.py; findings: what examining a teacher found."""
-    rows = [
-        f"| validation loss | {record['val_loss']:.4f} |",
-        f"| training loss | {record['train_loss']:.4f} |",
-        f"| epoch | {record['epoch']} |",
-        f"| optimizer steps | {record['global_step']:,} |",
-    ]
-    for name, value in (results["scores"] if results else {}).items():
-        rows.append(f"| {name}, 95% interval | {value['score']:.4f}, {value['low']:.4f} to {value['high']:.4f} |")
-    if results:
-        rows.append(f"| signature of the scores | `{results['signature'].replace('|', ' ')}` |")
     encoder, classes = settings.ENCODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1], classifier.classes
     ours = classifier.model.encoder.backbone.config.model_type == SmallResNetConfig.model_type
     return CARD.format(
@@ -74,7 +64,7 @@ def classifier_card(
         parameters=parameters,
         count=len(classes),
         classes=", ".join(classes[:20]) + ", ..." * (len(classes) > 20),
-        rows="\n".join(rows),
+        rows="\n".join(result_rows(record, results)),
         elsewhere="" if ours else ELSEWHERE,
         batch=settings.BATCH_SIZE,
         accumulation=settings.GRADIENT_ACCUMULATION_STEPS,

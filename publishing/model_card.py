@@ -54,6 +54,25 @@ def model_card(
 
     findings: what examining a teacher found.
     """
+    encoder = settings.ENCODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
+    return CARD.format(
+        dataset=settings.DATASET,
+        encoder=SCRATCH.get(encoder, encoder),
+        **what_writes(settings),
+        vocab=config["architecture"]["decoder_vocab_size"],
+        parameters=parameters,
+        rows="\n".join(result_rows(record, results)),
+        batch=settings.BATCH_SIZE,
+        accumulation=settings.GRADIENT_ACCUMULATION_STEPS,
+        lr=settings.LEARNING_RATE,
+        smoothing=settings.LABEL_SMOOTHING,
+        seed=settings.SEED,
+        taught=how_started(settings) + how_taught(settings, findings or {}),
+    )
+
+
+def result_rows(record: dict, results: dict | None) -> list[str]:
+    """The table of a card: the epoch's record, then scores and their signature where there are any."""
     rows = [
         f"| validation loss | {record['val_loss']:.4f} |",
         f"| training loss | {record['train_loss']:.4f} |"
@@ -66,21 +85,7 @@ def model_card(
         rows.append(f"| {name}, 95% interval | {value['score']:.4f}, {value['low']:.4f} to {value['high']:.4f} |")
     if results:
         rows.append(f"| signature of the scores | `{results['signature'].replace('|', ' ')}` |")
-    encoder = settings.ENCODER_MODEL_NAME.rstrip("/").rsplit("/", 1)[-1]
-    return CARD.format(
-        dataset=settings.DATASET,
-        encoder=SCRATCH.get(encoder, encoder),
-        **what_writes(settings),
-        vocab=config["architecture"]["decoder_vocab_size"],
-        parameters=parameters,
-        rows="\n".join(rows),
-        batch=settings.BATCH_SIZE,
-        accumulation=settings.GRADIENT_ACCUMULATION_STEPS,
-        lr=settings.LEARNING_RATE,
-        smoothing=settings.LABEL_SMOOTHING,
-        seed=settings.SEED,
-        taught=how_started(settings) + how_taught(settings, findings or {}),
-    )
+    return rows
 
 
 def what_writes(settings: Settings) -> dict[str, str]:
