@@ -91,9 +91,8 @@ def print_labels(checkpoint: str, place: str, request: Request, plot: str | None
     from scoring.label_report import format_label_evaluation, format_wrong
 
     classifier = load_classifier(place, device)
-    settings = classifier.settings.replace(TASK="classify")  # which config.py, for others' classifiers, may not say
-    pictures = split_pictures(request.data_dir, request.split, settings)
-    precision = pick_precision(settings, device)
+    pictures = split_pictures(request.data_dir, request.split, classifier.settings)
+    precision = pick_precision(classifier.settings, device)
     classifier.make_fast(precision)
     evaluation = evaluate_label_files(classifier, pictures, precision, request.batch_size, checkpoint)
     if request.num_samples:

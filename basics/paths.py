@@ -16,6 +16,8 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 
+LONGEST_SHOWN = 24  # characters of a name in a table
+
 
 def no_regular_file(path: str | Path) -> str | None:
     """What it is, where it is no regular file: opening a pipe waits for whoever writes to it, perhaps for ever.
@@ -37,3 +39,9 @@ def is_utf8(name: str | Path) -> bool:
 def shown(name: str | Path) -> str:
     """The name on one line: what cannot be printed, and what is no UTF-8, as Python would escape it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def shown_short(name: str) -> str:
+    """The same as shown(), cut to fit a column."""
+    name = shown(name)
+    return name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."

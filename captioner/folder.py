@@ -180,7 +180,7 @@ def without_adapters(captioner: Captioner) -> Captioner:
 
 
 def own_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Those of the captioner, without what only its training needed."""
+    """Those of a captioner or a classifier, without what only its training needed."""
     return {name: tensor for name, tensor in weights.items() if not name.startswith("training_only.")}
 
 
@@ -241,7 +241,7 @@ def captioner_from_checkpoint(checkpoint: dict, path: Path) -> Captioner:
         tokenizer = tokenizer_from_dict(checkpoint["tokenizer"])
     except Exception as error:  # tokenizers raises bare Exceptions for merges that do not fit the vocabulary
         raise UserError(f"{path} is damaged: its vocabulary cannot be used ({reason_of(error)})") from error
-    model, image_processor = rebuild_model(path, description_in(checkpoint), captioner_weights(checkpoint), tokenizer)
+    model, image_processor = rebuild_model(path, description_in(checkpoint), trained_weights(checkpoint), tokenizer)
     model.encoder.attention = checkpoint.get("attention", {})
     config = captioner_config(model, tokenizer, checkpoint["config"], checkpoint["epoch"])
     return Captioner(model, tokenizer, image_processor, config)
@@ -261,6 +261,6 @@ def description_in(checkpoint: dict) -> Description:
     return Description(checkpoint["architecture"], checkpoint["encoder_files"], checkpoint["config"])
 
 
-def captioner_weights(checkpoint: dict) -> dict[str, torch.Tensor]:
+def trained_weights(checkpoint: dict) -> dict[str, torch.Tensor]:
     """The averaged ones, where training had an average."""
     return own_weights(checkpoint["model_state_dict"] | checkpoint["average"]["values"])

@@ -30,7 +30,7 @@ from basics.settings import Settings, constants, up_to_date
 from basics.stored import COUNT, Each, check, json_of
 from captioner.checksums import check_checksums, write_checksums
 from captioner.flags import BATCH
-from captioner.folder import Picture
+from captioner.folder import Picture, trained_weights
 from captioner.places import on_this_machine
 from networks.attention import measure_attention
 from networks.classifier import ImageClassifier, describe_classifier, from_network, read_classifier
@@ -60,8 +60,8 @@ class Classifier:
 
     @property
     def settings(self) -> Settings:
-        """Those it was trained with; config.py's where it has none."""
-        return constants().replace(**self.config.get("settings", {}))
+        """Those it was trained with; config.py's, which may be of the other task, where it has none."""
+        return constants().replace(**self.config.get("settings", {})).replace(TASK="classify")
 
     def make_fast(self, precision: torch.dtype) -> None:
         """For answers and nothing else from now on, under autocast of that precision where it is not float32."""
@@ -191,19 +191,13 @@ def classifier_from_checkpoint(checkpoint: dict[str, Any], path: Path) -> Classi
     described = checkpoint["classifier"]
     config = training_config(described["head"], checkpoint["config"], checkpoint["epoch"])
     config["attention"] = checkpoint.get("attention", {})
-    return rebuilt(path, described["files"], config, classifier_weights(checkpoint))
-
-
-def classifier_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The averaged ones, where training had an average."""
-    weights = checkpoint["model_state_dict"] | checkpoint["average"]["values"]
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("training_only.")}
+    return rebuilt(path, described["files"], config, trained_weights(checkpoint))
 
 
 def check_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Raises UserError where its weights are not those of the classifier it describes; builds nothing."""
     described = checkpoint["classifier"]
     try:
-        check_described(read_classifier(described["files"], described["head"])[0], classifier_weights(checkpoint))
+        check_described(read_classifier(described["files"], described["head"])[0], trained_weights(checkpoint))
     except Exception as error:  # as in rebuilt()
         raise UserError(f"{path} is damaged: its weights do not fit its classifier ({reason_of(error)})") from error

@@ -2,7 +2,7 @@
 
     teacher = LabelTeacher("timm/resnet50.a1_in1k", classes, device, torch.bfloat16)    # loaded when first needed
     logits = teacher.logits(pixels)                     # (B, 3, H, W) -> (B, C) in the order of the student's classes
-    teach, findings = LabelTeaching(teacher, train, val, settings, live)(val_labels, processes)
+    teach, findings = look_once(teacher, train, val, val_labels, settings, processes)   # or look_along(...)
 
 What a teacher says of pictures that are never augmented or mixed is made once, to DATA_DIR/<DATASET>-classify/teacher/;
 else it looks along at the very crops that the student sees (Beyer et al. 2022, arXiv 2106.05237).
@@ -23,10 +23,9 @@ from basics.disk import size
 from basics.errors import UserError
 from basics.progress_bar import progress_bar
 from basics.settings import Settings
-from captioner.places import locate
 from classifier.folder import Classifier, load_classifier
 from dataset import SplitPictures
-from distillation.teacher import fingerprint
+from distillation.teacher import TeacherFiles
 from networks.classifier import ImageClassifier
 from networks.encoder import ImageProcessor, prepare_pixels
 from sources.pictures import spread
@@ -37,16 +36,12 @@ EXAMINED = 1000  # validation pictures that a teacher is examined on
 UNNAMED = re.compile(r"LABEL_\d+")
 
 
-class LabelTeacher:
+class LabelTeacher(TeacherFiles):
     """A classifier that never learns, loaded once, when it is first needed."""
 
     def __init__(self, name: str, classes: list[str], device: torch.device, dtype: torch.dtype):
-        self.name, self.classes, self.device, self.dtype = name, classes, device, dtype
-        self.path = locate(name, "teacher", f"{EXPECTED} (--teacher-model-name)")
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint(self.path)
+        super().__init__(name, EXPECTED)
+        self.classes, self.device, self.dtype = classes, device, dtype
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -128,45 +123,6 @@ class CachedLogits:
         return torch.from_numpy(self.values[numbers.cpu().numpy()]).to(numbers.device)
 
 
-class LabelTeaching:
-    """How a teacher's logits come to a batch: `live` where it looks along, which then needs its crops there."""
-
-    def __init__(self, teacher: LabelTeacher, train: SplitPictures, val: SplitPictures, settings: Settings, live: bool):
-        self.teacher, self.train, self.val, self.settings, self.live = teacher, train, val, settings, live
-        print(f"teacher      {teacher.name} (hash {teacher.fingerprint})")
-
-    def __call__(self, val_labels: list[int], processes: Together) -> tuple["CachedLogits | LiveLogits", dict]:
-        """Made once or along, and what examining the teacher on validation pictures found."""
-
-        def about() -> dict[str, float]:
-            return examine_answers(self.teacher, self.val, val_labels)
-
-        if self.live:
-            findings = processes.from_main(about() if processes.is_main else {})
-            print(answers_found(findings))
-            return LiveLogits(self.teacher), findings
-        classes = self.teacher.classes
-        inputs = {
-            "teacher": self.teacher.fingerprint,
-            "precision": str(self.teacher.dtype),
-            "classes": classes,
-            "pictures": [self.train.fingerprint(), self.val.fingerprint()],
-            "labels": val_labels,
-            "max_megapixels": self.settings.MAX_IMAGE_MEGAPIXELS,  # large JPEG pictures are decoded smaller
-        }
-        cache = CacheFile(self.settings.data_path / "teacher" / "logits", inputs)
-        num_bytes = 4 * len(self.train) * len(classes)
-        findings = cache.make_together(processes, len(self.train), num_bytes, self.produce, "teacher's logits", about)
-        print(f"logits       {size(num_bytes)}, {cache.path}")
-        print(answers_found(findings))
-        return CachedLogits(np.memmap(cache.path, np.float32, "r", shape=(len(self.train), len(classes)))), findings
-
-    def produce(self, done: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        for start in range(done, stop, BATCH):
-            numbers = [*range(start, min(start + BATCH, stop))]
-            yield len(numbers), self.teacher.logits_of(self.train, numbers).numpy().tobytes()
-
-
 class LiveLogits:
     """The teacher looks at the crops that the student sees."""
 
@@ -175,6 +131,47 @@ class LiveLogits:
 
     def __call__(self, batch: Batch) -> Tensor:
         return self.teacher.logits(batch["teacher_images"])
+
+
+def look_once(
+    teacher: LabelTeacher,
+    train: SplitPictures,
+    val: SplitPictures,
+    val_labels: list[int],
+    settings: Settings,
+    processes: Together,
+) -> tuple[CachedLogits, dict[str, float]]:
+    """Its logits of all training pictures, from the disk where they are there, and what examining it found."""
+
+    def produce(done: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        for start in range(done, stop, BATCH):
+            numbers = [*range(start, min(start + BATCH, stop))]
+            yield len(numbers), teacher.logits_of(train, numbers).numpy().tobytes()
+
+    def about() -> dict[str, float]:
+        return examine_answers(teacher, val, val_labels)
+
+    inputs = {
+        "teacher": teacher.fingerprint,
+        "precision": str(teacher.dtype),
+        "classes": teacher.classes,
+        "pictures": [train.fingerprint(), val.fingerprint()],
+        "labels": val_labels,
+        "max_megapixels": settings.MAX_IMAGE_MEGAPIXELS,  # large JPEG pictures are decoded smaller
+    }
+    cache, shape = CacheFile(settings.data_path / "teacher" / "logits", inputs), (len(train), len(teacher.classes))
+    num_bytes = 4 * shape[0] * shape[1]
+    findings = cache.make_together(processes, shape[0], num_bytes, produce, "teacher's logits", about)
+    print(f"logits       {size(num_bytes)}, {cache.path}")
+    return CachedLogits(np.memmap(cache.path, np.float32, "r", shape=shape)), findings
+
+
+def look_along(
+    teacher: LabelTeacher, val: SplitPictures, val_labels: list[int], processes: Together
+) -> tuple[LiveLogits, dict[str, float]]:
+    """The same of a teacher that looks at each batch."""
+    findings = examine_answers(teacher, val, val_labels) if processes.is_main else {}
+    return LiveLogits(teacher), processes.from_main(findings)
 
 
 def examine_answers(teacher: LabelTeacher, val: SplitPictures, labels: list[int]) -> dict[str, float]:

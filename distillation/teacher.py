@@ -237,17 +237,23 @@ def kind_of(path: Path) -> type[Teacher]:
     return KINDS.get(kind, CaptionsTeacher)
 
 
-class LazyTeacher:
-    """A teacher that is loaded once, when it is first needed: what it said may lie on the disk already."""
+class TeacherFiles:
+    """Where the teacher of that name lies, and the hash of all its files. Raises UserError."""
 
-    def __init__(self, name: str, device: torch.device):
-        self.name, self.device = name, device
-        self.path = locate(name, "teacher", f"{EXPECTED} (--teacher-model-name)")
-        self.kind = kind_of(self.path)
+    def __init__(self, name: str, expected: str):
+        self.name, self.path = name, locate(name, "teacher", f"{expected} (--teacher-model-name)")
 
     @cached_property
     def fingerprint(self) -> str:
         return fingerprint(self.path)
+
+
+class LazyTeacher(TeacherFiles):
+    """A teacher that is loaded once, when it is first needed: what it said may lie on the disk already."""
+
+    def __init__(self, name: str, device: torch.device):
+        super().__init__(name, EXPECTED)
+        self.device, self.kind = device, kind_of(self.path)
 
     @cached_property
     def loaded(self) -> Teacher:

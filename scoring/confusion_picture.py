@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from basics.files import write_atomically
+from basics.paths import shown_short
 from scoring.label_evaluation import LabelEvaluation
-from scoring.label_report import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def inches(classes: int) -> float:
 
 def name_classes(axes: "Axes", classes: list[str]) -> None:
     names, numbers, size = (
-        [short_name(name) for name in classes],
+        [shown_short(name) for name in classes],
         range(len(classes)),
         9 if len(classes) <= COUNTED else 8,
     )

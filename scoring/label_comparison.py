@@ -103,7 +103,7 @@ class Evaluator:
 
     def evaluate(self, path: str) -> tuple[LabelEvaluation, str, Settings]:
         classifier = load_classifier(path, self.device)
-        settings = settings_of(classifier.settings)
+        settings = classifier.settings
         precision = pick_precision(settings, self.device)
         classifier.make_fast(precision)
         print(f"classifying  {path}", flush=True)
@@ -133,11 +133,7 @@ def data_settings(paths: list[str]) -> Settings:
         classifier = load_classifier(path)
         if classifier.config:
             break
-    return settings_of(classifier.settings)
-
-
-def settings_of(settings: Settings) -> Settings:
-    return settings.replace(TASK="classify")  # which config.py, for others' classifiers, may not say
+    return classifier.settings
 
 
 def score_changes(a: Resampled, b: Resampled) -> dict[str, dict[str, float]]:

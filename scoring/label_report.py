@@ -4,13 +4,12 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from basics.paths import shown
+from basics.paths import shown, shown_short
 from scoring.bootstrap import format_table
 from scoring.label_evaluation import LabelEvaluation, confusions
 
 MATRIX = 20  # classes up to which all are shown, in a matrix that a terminal is wide enough for
 FEW = 10  # above that: so many classes, and so many confusions
-NAME = 24  # characters of a class name in a table
 
 
 def format_label_evaluation(evaluation: LabelEvaluation) -> str:
@@ -26,7 +25,7 @@ def format_label_evaluation(evaluation: LabelEvaluation) -> str:
 
 def format_matrix(evaluation: LabelEvaluation) -> list[str]:
     """A row a label and a column an answer, a letter each, with each label's accuracy."""
-    names, scores = [short_name(name) for name in evaluation.classes], evaluation.scores
+    names, scores = [shown_short(name) for name in evaluation.classes], evaluation.scores
     width, cell = max(map(len, names)), max(4, len(str(scores.confusion.max())) + 1)
     letters = ascii_lowercase[: len(names)]
     head = "".join(f"{letter:>{cell}}" for letter in letters)
@@ -41,11 +40,11 @@ def format_lowest(evaluation: LabelEvaluation) -> list[str]:
     """The classes with the lowest accuracy; of those alike, the ones with the most pictures."""
     scores = evaluation.scores
     order = np.lexsort((-scores.support, scores.class_accuracy))[:FEW]  # NaN comes last
-    width = max(len("lowest"), *(len(short_name(evaluation.classes[i])) for i in order))
+    width = max(len("lowest"), *(len(shown_short(evaluation.classes[i])) for i in order))
     lines = ["", f"{'lowest':<{width}}  accuracy  pictures"]
     for i in order:
         accuracy = share(scores.class_accuracy[i])
-        lines.append(f"{short_name(evaluation.classes[i]):<{width}}  {accuracy:>8}  {scores.support[i]:>8}")
+        lines.append(f"{shown_short(evaluation.classes[i]):<{width}}  {accuracy:>8}  {scores.support[i]:>8}")
     return lines
 
 
@@ -54,11 +53,11 @@ def format_confusions(evaluation: LabelEvaluation) -> list[str]:
     found = confusions(evaluation)[:FEW]
     if not found:
         return [""]
-    width = max(len("label"), *(len(short_name(row["label"])) for row in found))
+    width = max(len("label"), *(len(shown_short(row["label"])) for row in found))
     lines = ["", f"{'label':<{width}}  taken for, and in how many pictures"]
     return [
         *lines,
-        *(f"{short_name(row['label']):<{width}}  {short_name(row['answer'])}  {row['pictures']}" for row in found),
+        *(f"{shown_short(row['label']):<{width}}  {shown_short(row['answer'])}  {row['pictures']}" for row in found),
         "",
     ]
 
@@ -66,12 +65,6 @@ def format_confusions(evaluation: LabelEvaluation) -> list[str]:
 def share(accuracy: float) -> str:
     """A dash for a class without a picture."""
     return "-" if np.isnan(accuracy) else f"{accuracy:.4f}"
-
-
-def short_name(name: str) -> str:
-    """A class name that fits a table."""
-    name = shown(name)
-    return name if len(name) <= NAME else name[: NAME - 3] + "..."
 
 
 def surest_mistakes(evaluation: LabelEvaluation) -> list[int]:

@@ -28,7 +28,7 @@ from classifier.folder import (
     training_config,
 )
 from dataset import SplitPictures
-from distillation.label_teacher import LabelTeacher, LabelTeaching
+from distillation.label_teacher import LabelTeacher, answers_found, look_along, look_once
 from distillation.labels import LabelDistillLoss, LabelFeatureLoss, LabelMomentumLoss, Teach, add_label_feature_loss
 from losses.criterion import Criterion
 from losses.labels import LabelLoss
@@ -199,7 +199,6 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
     train, val = (SplitPictures(data, split, image_processor, settings) for split in ("train", "val"))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [[numbers[row[0]] for row in pictures.references] for pictures in (train, val)]
-    live = looks_along(settings)
     teach, findings = ask(teacher, train, val, labels[1], settings, processes) if teacher else (None, {})
     features = [
         cached_features(model.encoder, pictures, settings, device, dtype, processes)
@@ -213,7 +212,7 @@ def build_classification(settings: Settings, resumed: Resumed | None, processes:
         len(classes),
         features=features[0],
         mixing=mixing(settings),
-        teacher=teacher.image_processor if teacher and live else None,
+        teacher=teacher.image_processor if teacher and looks_along(settings) else None,
     )
     val_set = LabelledPictures(val, labels[1], len(classes), features=features[1])
     loader = LabelledLoader(train_set, settings, shuffle=True, share=processes.share)
@@ -275,7 +274,14 @@ def ask(
     processes: Processes,
 ) -> tuple[Teach, dict[str, float]]:
     """What gives the teacher's logits of a batch, and what examining it on validation pictures found."""
-    return LabelTeaching(teacher, train, val, settings, looks_along(settings))(val_labels, processes)
+    print(f"teacher      {teacher.name} (hash {teacher.fingerprint})")
+    teach: Teach
+    if looks_along(settings):
+        teach, findings = look_along(teacher, val, val_labels, processes)
+    else:
+        teach, findings = look_once(teacher, train, val, val_labels, settings, processes)
+    print(answers_found(findings))
+    return teach, findings
 
 
 def looks_along(settings: Settings) -> bool:

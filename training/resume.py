@@ -21,7 +21,7 @@ from basics.launched import launched
 from basics.locks import locked
 from basics.setting_rules import classification_problems
 from basics.settings import ARCHITECTURE, Settings, SettingsError
-from captioner.folder import captioner_weights, description_in
+from captioner.folder import description_in, trained_weights
 from captioner.rebuilt import check_description
 from classifier.folder import check_checkpoint
 from networks.attention import measure_attention
@@ -48,7 +48,7 @@ def find_resumed(settings: Settings, processes: Processes) -> Resumed | None:
         return None
     checkpoint = read_checkpoint(path)
     if "encoder_files" in checkpoint:  # of a captioner, which is built as its settings say
-        check_description(path, description_in(checkpoint), captioner_weights(checkpoint))
+        check_description(path, description_in(checkpoint), trained_weights(checkpoint))
     elif "classifier" in checkpoint:
         check_checkpoint(checkpoint, path)
     return Resumed(path, checkpoint)

@@ -5,14 +5,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from basics.paths import shown
+from basics.paths import shown, shown_short
 from sources.prepared import AnyData, PreparedData
 from sources.splits import SPLITS, duplicates
 
 LONG_TAIL = 10  # times as many pictures as the smallest class has
 MOST_LISTED = 20  # classes; of more, the ENDS largest and smallest
 ENDS = 5
-LONGEST_NAME = 24  # characters
 BAR_OF_CLASS = 24  # characters of the longest
 
 PerClass = dict[str, dict[str, int]]  # pictures of each class in each split
@@ -29,21 +28,16 @@ def class_lines(per_class: PerClass) -> list[str]:
     """The classes from the one with the most training pictures down, with a bar each."""
     ordered = sorted(per_class, key=lambda label: (-per_class[label]["train"], label))
     listed = ordered if len(ordered) <= MOST_LISTED else [*ordered[:ENDS], *ordered[-ENDS:]]
-    width = max(len(label_shown(label)) for label in listed)
+    width = max(len(shown_short(label)) for label in listed)
     most = max(per_class[ordered[0]]["train"], 1)
     lines = [f"classes      {len(ordered):,}; pictures of each in {', '.join(SPLITS)}"]
     for label in listed:
         counts = " ".join(f"{per_class[label][split]:>7,}" for split in SPLITS)
         bar = "#" * round(BAR_OF_CLASS * per_class[label]["train"] / most)
-        lines.append(f"    {label_shown(label):<{width}} {counts}  {bar}".rstrip())
+        lines.append(f"    {shown_short(label):<{width}} {counts}  {bar}".rstrip())
     if len(listed) < len(ordered):
         lines.insert(1 + ENDS, f"    ... {len(ordered) - len(listed):,} more")
     return lines
-
-
-def label_shown(label: str) -> str:
-    name = shown(label)
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def class_notes(data: AnyData, hashes: dict[str, str]) -> list[str]:
